@@ -1,0 +1,418 @@
+//! The hash-chained audit log: one JSON object a line.
+//!
+//! Every line carries the SHA-256 of the line before it (`prev`; zeros in the
+//! first), and the boot record holds the number of lines and the hash of the
+//! last. A line that was edited, dropped, repeated or moved breaks the chain; a
+//! tail that was cut off shows against the record.
+//!
+//! **Order of writes.** A writer appends and syncs its lines first and commits
+//! the record second. After a crash between the two the log is *ahead*: lines
+//! that chain on from the record's head and were never acknowledged. They stay;
+//! the next writer continues after them. A log that is *behind* the record, or
+//! does not contain the record's head at its place, was tampered with or lost.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::ident::{BootId, Digest};
+use crate::record::Attempt;
+use crate::version::Version;
+
+/// Longest line a reader accepts, in bytes. A writer shortens `detail` to stay far below.
+pub const LINE_MAX: usize = 8192;
+/// Longest `detail`, in bytes.
+pub const DETAIL_MAX: usize = 1024;
+
+/// Where the log ended when the record was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditHead {
+    /// Lines in the log.
+    pub length: u64,
+    /// SHA-256 of the last line without its newline; zeros when there is none.
+    pub head: Digest,
+    /// Transitions that could not be logged (full or broken medium).
+    pub missed: u32,
+}
+
+impl Default for AuditHead {
+    fn default() -> Self {
+        Self {
+            length: 0,
+            head: Digest([0; 32]),
+            missed: 0,
+        }
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The store was made.
+    Prepared,
+    /// A version was received and published.
+    Received,
+    /// A stream was refused.
+    Refused,
+    /// A version was put on trial.
+    Staged,
+    /// A trial that had not booted gave way to another.
+    Replaced,
+    /// A trial was taken back.
+    Cancelled,
+    /// A boot dealt with a candidate.
+    Attempt,
+    /// Attempts were dropped before they could be logged.
+    AttemptsDropped,
+    /// A version proved itself.
+    Blessed,
+    /// A version was judged unhealthy.
+    Condemned,
+    /// An orderly shutdown gave a try back.
+    Refunded,
+    /// A version was taken out of quarantine at the operator's word.
+    Released,
+    /// The record was repaired or rebuilt.
+    Repaired,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Prepared => "prepared",
+            Self::Received => "received",
+            Self::Refused => "refused",
+            Self::Staged => "staged",
+            Self::Replaced => "replaced",
+            Self::Cancelled => "cancelled",
+            Self::Attempt => "attempt",
+            Self::AttemptsDropped => "attempts-dropped",
+            Self::Blessed => "blessed",
+            Self::Condemned => "condemned",
+            Self::Refunded => "refunded",
+            Self::Released => "released",
+            Self::Repaired => "repaired",
+        })
+    }
+}
+
+/// An event before it has a place in the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// What happened.
+    pub kind: Kind,
+    /// To which version, where one is known.
+    pub version: Option<Version>,
+    /// With which content.
+    pub digest: Option<Digest>,
+    /// The boot it belongs to, where that is not the writer's own.
+    pub boot: Option<BootId>,
+    /// The rest, for people.
+    pub detail: String,
+}
+
+impl Event {
+    /// An event about one deployment.
+    pub fn about(kind: Kind, deployment: &crate::Deployment, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            version: Some(deployment.version.clone()),
+            digest: Some(deployment.digest),
+            boot: None,
+            detail: detail.into(),
+        }
+    }
+
+    /// An event about none.
+    pub fn general(kind: Kind, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            version: None,
+            digest: None,
+            boot: None,
+            detail: detail.into(),
+        }
+    }
+
+    /// A boot attempt the record kept for the log.
+    pub fn attempt(attempt: &Attempt) -> Self {
+        let role = attempt
+            .slot
+            .map_or_else(|| "rescue".to_owned(), |slot| slot.to_string());
+        Self {
+            kind: Kind::Attempt,
+            version: None,
+            digest: attempt.digest,
+            boot: Some(attempt.boot_id),
+            detail: format!(
+                "{role}: {}; {}",
+                attempt.outcome.words(),
+                attempt.reason.sentence()
+            ),
+        }
+    }
+}
+
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// Its number, from 1.
+    pub n: u64,
+    /// The writer's clock, RFC 3339. A claim: an unattended device's clock may be wrong.
+    pub time: String,
+    /// The kernel boot it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub boot: Option<BootId>,
+    /// Who wrote it: the program, and the user it ran for.
+    pub actor: String,
+    /// What happened.
+    pub event: Kind,
+    /// To which version.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub version: Option<Version>,
+    /// With which content.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub digest: Option<Digest>,
+    /// The rest, for people.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub detail: String,
+    /// SHA-256 of the line before.
+    pub prev: Digest,
+}
+
+/// SHA-256 of one line, without its newline.
+pub fn hash_line(line: &[u8]) -> Digest {
+    Digest(Sha256::digest(line).into())
+}
+
+fn shorten(mut text: String, max: usize) -> String {
+    if text.len() > max {
+        let cut = (0..=max)
+            .rev()
+            .find(|&at| text.is_char_boundary(at))
+            .unwrap_or(0);
+        text.truncate(cut);
+        text.push('…');
+    }
+    text
+}
+
+/// Appends an event to a chain: the line to write (without newline), and the head after it.
+pub fn append(
+    head: AuditHead,
+    event: Event,
+    actor: &str,
+    time: &str,
+    boot: Option<BootId>,
+) -> Result<(String, AuditHead), serde_json::Error> {
+    let n = head.length.saturating_add(1);
+    let line = serde_json::to_string(&Line {
+        n,
+        time: time.to_owned(),
+        boot: event.boot.or(boot),
+        actor: shorten(actor.to_owned(), DETAIL_MAX),
+        event: event.kind,
+        version: event.version,
+        digest: event.digest,
+        detail: shorten(event.detail, DETAIL_MAX),
+        prev: head.head,
+    })?;
+    let after = AuditHead {
+        length: n,
+        head: hash_line(line.as_bytes()),
+        missed: head.missed,
+    };
+    Ok((line, after))
+}
+
+/// Where and how a log fails its verification.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuditError {
+    /// A line that is not an entry.
+    #[error("line {0} is not an audit entry")]
+    Malformed(u64),
+    /// A line out of its place, or after a line that is gone.
+    #[error("line {at} says it is number {found}: a line was dropped, repeated or moved")]
+    Number {
+        /// Where it stands.
+        at: u64,
+        /// What it says.
+        found: u64,
+    },
+    /// A line that does not follow from the one before.
+    #[error("line {0} does not follow from the line before it: one of the two was changed")]
+    Chain(u64),
+    /// Fewer lines than the record knows of.
+    #[error(
+        "the log ends at line {found}, the boot record knows of {expected}: its end was cut off"
+    )]
+    Behind {
+        /// Lines in the log.
+        found: u64,
+        /// Lines the record knows.
+        expected: u64,
+    },
+    /// The line the record points to is another one.
+    #[error("line {0} is not the one the boot record points to: the log was rewritten")]
+    Head(u64),
+}
+
+/// Follows a chain line by line.
+#[derive(Debug, Clone, Default)]
+pub struct Verifier {
+    at: AuditHead,
+    anchor: Option<AuditHead>,
+    anchor_seen: bool,
+}
+
+impl Verifier {
+    /// Checks the chain alone, or also against what the record says.
+    pub fn new(anchor: Option<AuditHead>) -> Self {
+        let anchor_seen = anchor.is_none_or(|anchor| anchor.length == 0);
+        Self {
+            at: AuditHead::default(),
+            anchor,
+            anchor_seen,
+        }
+    }
+
+    /// Takes the next line, without its newline.
+    pub fn line(&mut self, bytes: &[u8]) -> Result<Line, AuditError> {
+        let n = self.at.length.saturating_add(1);
+        if bytes.len() > LINE_MAX {
+            return Err(AuditError::Malformed(n));
+        }
+        let line: Line = serde_json::from_slice(bytes).map_err(|_| AuditError::Malformed(n))?;
+        if line.n != n {
+            return Err(AuditError::Number {
+                at: n,
+                found: line.n,
+            });
+        }
+        if line.prev != self.at.head {
+            return Err(AuditError::Chain(n));
+        }
+        self.at = AuditHead {
+            length: n,
+            head: hash_line(bytes),
+            missed: 0,
+        };
+        if let Some(anchor) = self.anchor.filter(|anchor| anchor.length == n) {
+            if anchor.head != self.at.head {
+                return Err(AuditError::Head(n));
+            }
+            self.anchor_seen = true;
+        }
+        Ok(line)
+    }
+
+    /// The end of the log: its head, or that the record knows of more.
+    pub fn end(self) -> Result<AuditHead, AuditError> {
+        match self.anchor {
+            Some(anchor) if !self.anchor_seen => Err(AuditError::Behind {
+                found: self.at.length,
+                expected: anchor.length,
+            }),
+            anchor => Ok(AuditHead {
+                missed: anchor.map_or(0, |anchor| anchor.missed),
+                ..self.at
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(count: u64) -> (Vec<String>, AuditHead) {
+        let mut head = AuditHead::default();
+        let mut lines = Vec::new();
+        for n in 0..count {
+            let event = Event::general(Kind::Staged, format!("event {n}"));
+            let (line, next) = append(head, event, "test", "2026-01-01T00:00:00Z", None).unwrap();
+            lines.push(line);
+            head = next;
+        }
+        (lines, head)
+    }
+
+    fn verify(lines: &[String], anchor: AuditHead) -> Result<AuditHead, AuditError> {
+        let mut verifier = Verifier::new(Some(anchor));
+        for line in lines {
+            verifier.line(line.as_bytes())?;
+        }
+        verifier.end()
+    }
+
+    #[test]
+    fn an_untouched_log_verifies_and_may_be_ahead() {
+        let (lines, head) = log(5);
+        assert_eq!(verify(&lines, head), Ok(head));
+        let (_, earlier) = log(3);
+        assert_eq!(verify(&lines, earlier).unwrap().length, 5);
+    }
+
+    #[test]
+    fn every_kind_of_tampering_is_named() {
+        let (lines, head) = log(5);
+        for at in 0..lines.len() {
+            let mut edited = lines.clone();
+            edited[at] = edited[at].replace("event", "Event");
+            assert!(verify(&edited, head).is_err(), "edit of line {at}");
+
+            let mut dropped = lines.clone();
+            dropped.remove(at);
+            assert!(verify(&dropped, head).is_err(), "line {at} dropped");
+
+            let mut repeated = lines.clone();
+            repeated.insert(at, lines[at].clone());
+            assert!(verify(&repeated, head).is_err(), "line {at} repeated");
+
+            assert_eq!(
+                verify(&lines[..at], head),
+                Err(AuditError::Behind {
+                    found: at as u64,
+                    expected: 5
+                }),
+                "cut before line {at}"
+            );
+        }
+        let mut swapped = lines.clone();
+        swapped.swap(1, 2);
+        assert_eq!(
+            verify(&swapped, head),
+            Err(AuditError::Number { at: 2, found: 3 })
+        );
+    }
+
+    #[test]
+    fn a_consistently_rewritten_log_shows_against_the_record() {
+        let (_, head) = log(5);
+        let mut other = AuditHead::default();
+        let mut lines = Vec::new();
+        for _ in 0..5 {
+            let (line, next) = append(
+                other,
+                Event::general(Kind::Blessed, ""),
+                "forger",
+                "now",
+                None,
+            )
+            .unwrap();
+            lines.push(line);
+            other = next;
+        }
+        assert_eq!(verify(&lines, head), Err(AuditError::Head(5)));
+    }
+
+    #[test]
+    fn long_details_are_shortened_below_the_line_limit() {
+        let event = Event::general(Kind::Refused, "é\"\n".repeat(5000));
+        let (line, head) = append(AuditHead::default(), event, "test", "now", None).unwrap();
+        assert!(line.len() < LINE_MAX);
+        assert_eq!(verify(&[line], head), Ok(head));
+    }
+}
