@@ -1,0 +1,147 @@
+//! PID 1 of the light guest.
+//!
+//! The whole machine is one initramfs: kernel modules, the shipped programs and
+//! their configuration, no systemd. What matters is real: the kernel, the file
+//! system, the activator and the command line tool.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::mount::{MsFlags, mount};
+
+use crate::channel::{Channel, find_port};
+use crate::moment::Moment;
+use crate::power::Manager;
+use crate::proto::{Event, Exit, PORT_NAME};
+use crate::{exec, serve, tracer};
+
+/// Modules to load, one path a line, in an order in which each finds what it
+/// needs; written by the builder of the initramfs.
+pub const MODULE_LIST: &str = "/etc/op-dbus-vm/modules";
+
+/// The program that early boot runs.
+pub const ACTIVATOR: &str = "/usr/libexec/op-dbus/op-dbus-activate";
+
+/// Kernel command line key: stop the activator at this [`Moment`].
+pub const CUT_KEY: &str = "vm.cut=";
+
+/// Kernel command line word: do not run the activator (preparing a disk).
+pub const NO_ACTIVATION: &str = "vm.activate=no";
+
+/// How long a device may take to appear after its module is loaded.
+const DEVICE_WAIT: Duration = Duration::from_secs(20);
+
+/// Runs the machine. Comes back only when something it can't do without
+/// failed; the caller then has nothing left but to switch off.
+pub fn run() -> io::Result<()> {
+    mount_api_file_systems()?;
+    load_modules(Path::new(MODULE_LIST))?;
+    let port = wait_for(|| find_port(Path::new("/sys"), PORT_NAME).ok().flatten())
+        .ok_or_else(|| io::Error::other("no virtio-serial port appeared"))?;
+    wait_for(|| port.exists().then_some(()))
+        .ok_or_else(|| io::Error::other(format!("{} did not appear", port.display())))?;
+    let mut channel = Channel::open(&port)?;
+    let command_line = fs::read_to_string("/proc/cmdline")?;
+    if !command_line
+        .split_whitespace()
+        .any(|word| word == NO_ACTIVATION)
+    {
+        activate(&mut channel, &command_line)?;
+    }
+    serve::serve(&mut channel, Manager::Own)
+}
+
+/// Says `text` on the console.
+pub fn say(text: &str) {
+    if let Ok(mut log) = File::options().write(true).open("/dev/kmsg") {
+        // Nobody is left to hear of a failure to speak.
+        let _ = log.write_all(format!("<5>op-dbus-vm-guest: {text}\n").as_bytes());
+    }
+}
+
+fn mount_api_file_systems() -> io::Result<()> {
+    let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    for (kind, target, flags) in [
+        ("proc", "/proc", safe),
+        ("sysfs", "/sys", safe),
+        ("devtmpfs", "/dev", MsFlags::MS_NOSUID),
+        ("tmpfs", "/run", MsFlags::MS_NOSUID | MsFlags::MS_NODEV),
+        ("tmpfs", "/tmp", MsFlags::MS_NOSUID | MsFlags::MS_NODEV),
+    ] {
+        fs::create_dir_all(target)?;
+        match mount(Some(kind), target, Some(kind), flags, None::<&str>) {
+            // The kernel may have mounted /dev itself.
+            Ok(()) | Err(nix::errno::Errno::EBUSY) => {}
+            Err(error) => {
+                return Err(io::Error::other(format!(
+                    "mount {kind} on {target}: {error}"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn load_modules(list: &Path) -> io::Result<()> {
+    for path in fs::read_to_string(list)?.lines() {
+        let file = File::open(path)
+            .map_err(|error| io::Error::new(error.kind(), format!("open {path}: {error}")))?;
+        match rustix::system::finit_module(file, c"", 0) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            // Optimised variants refuse a CPU that lacks what they use.
+            Err(rustix::io::Errno::NODEV) => say(&format!("{path}: not for this machine")),
+            Err(error) => return Err(io::Error::other(format!("load {path}: {error}"))),
+        }
+    }
+    Ok(())
+}
+
+/// Polls, because nothing tells of new devices here without udev; the steps
+/// are far below what a boot takes.
+fn wait_for<T>(probe: impl Fn() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + DEVICE_WAIT;
+    loop {
+        if let Some(found) = probe() {
+            return Some(found);
+        }
+        if Instant::now() >= end {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn activate(channel: &mut Channel, command_line: &str) -> io::Result<()> {
+    let argv = [ACTIVATOR.to_owned()];
+    let cut = command_line
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix(CUT_KEY));
+    let exit = match cut {
+        None => exec::run(&argv)?,
+        Some(text) => {
+            let moment: Moment = text.parse().map_err(io::Error::other)?;
+            match tracer::run_until(&argv, &moment)? {
+                tracer::Outcome::Paused(stop) => {
+                    channel.send(&stop.event(&moment))?;
+                    tracer::freeze();
+                }
+                tracer::Outcome::Missed(exit) => {
+                    channel.send(&Event::Missed(exit.clone()))?;
+                    exit
+                }
+            }
+        }
+    };
+    report(&exit);
+    Ok(())
+}
+
+fn report(exit: &Exit) {
+    for line in exit.stderr.lines() {
+        say(line);
+    }
+    say(&format!("activator ended with {}", exit.code));
+}

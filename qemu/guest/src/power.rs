@@ -1,0 +1,43 @@
+//! The three ways a guest ends by itself.
+
+use std::fs;
+use std::io;
+
+use nix::sys::reboot::{RebootMode, reboot};
+
+/// Who carries out a reboot or a power-off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manager {
+    /// systemd, in good order.
+    Systemd,
+    /// Nobody: this program is PID 1 and asks the kernel itself.
+    Own,
+}
+
+/// Restarts the machine.
+pub fn restart(manager: Manager) -> io::Result<()> {
+    leave(manager, "reboot", RebootMode::RB_AUTOBOOT)
+}
+
+/// Switches the machine off.
+pub fn off(manager: Manager) -> io::Result<()> {
+    leave(manager, "poweroff", RebootMode::RB_POWER_OFF)
+}
+
+/// Crashes the kernel, as a real defect in it would.
+pub fn panic() -> io::Result<()> {
+    fs::write("/proc/sysrq-trigger", "c")
+}
+
+fn leave(manager: Manager, verb: &str, mode: RebootMode) -> io::Result<()> {
+    match manager {
+        Manager::Systemd => {
+            let argv = ["systemctl", "--no-block", verb].map(String::from);
+            crate::exec::run(&argv).map(drop)
+        }
+        Manager::Own => {
+            rustix::fs::sync();
+            reboot(mode).map(drop).map_err(io::Error::from)
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What crosses the channel: one JSON value a line, each way.
+//!
+//! Host to guest are [`Request`]s, answered in order; guest to host are
+//! [`Event`]s. A guest says [`Event::Ready`] once, when it starts to listen.
+
+use serde::{Deserialize, Serialize};
+
+/// Most bytes of each output stream that an [`Event::Exit`] carries; what is
+/// beyond is dropped and flagged, so a chatty program can't fill the channel.
+pub const OUTPUT_LIMIT: usize = 256 * 1024;
+
+/// Name of the virtio-serial port; udev makes `/dev/virtio-ports/<name>` of it.
+pub const PORT_NAME: &str = "op-dbus-vm";
+
+/// What the host asks of the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Run a program to its end: `{"run":["op-dbus-stage","status"]}`.
+    Run(Vec<String>),
+    /// Run a program under trace and freeze it at a moment.
+    Cut(Cut),
+    /// Write bytes to a file, creating it; for tests that damage things.
+    Write(Write),
+    /// Switch the machine off in good order.
+    Poweroff,
+    /// Restart the machine in good order.
+    Reboot,
+    /// Crash the kernel at once (sysrq `c`).
+    Panic,
+}
+
+/// Arguments of [`Request::Cut`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cut {
+    /// Program and arguments.
+    pub run: Vec<String>,
+    /// A [`crate::moment::Moment`] as text, for example `fdatasync:2:exit`.
+    pub at: String,
+}
+
+/// Arguments of [`Request::Write`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Write {
+    /// Absolute path in the guest.
+    pub path: String,
+    /// The file's whole new content.
+    pub text: String,
+}
+
+/// What the guest tells the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// The guest listens.
+    Ready {
+        /// The kernel's boot id, with dashes.
+        boot_id: String,
+        /// `uname -r`.
+        kernel: String,
+    },
+    /// A request is done.
+    Exit(Exit),
+    /// The traced program stands at the moment asked for; nothing of it runs
+    /// on. The guest answers nothing more: cut its power.
+    Paused {
+        /// The system call it stands at.
+        syscall: String,
+        /// The file or path the call names, if it names one.
+        subject: Option<String>,
+        /// Process id.
+        pid: i32,
+    },
+    /// The traced program ended before the moment came.
+    Missed(Exit),
+    /// The request could not be carried out.
+    Error {
+        /// One line, with the operation and the path.
+        message: String,
+    },
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Exit code; 128 + signal when a signal ended it.
+    pub code: i32,
+    /// Standard output, lossy UTF-8, at most [`OUTPUT_LIMIT`] bytes.
+    pub stdout: String,
+    /// Standard error, likewise.
+    pub stderr: String,
+    /// Whether either stream was longer than the limit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_are_those_of_the_contract() {
+        let run = Request::Run(vec!["true".into()]);
+        assert_eq!(serde_json::to_string(&run).unwrap(), r#"{"run":["true"]}"#);
+        assert_eq!(
+            serde_json::to_string(&Request::Poweroff).unwrap(),
+            r#""poweroff""#
+        );
+        let exit = Event::Exit(Exit {
+            code: 3,
+            ..Exit::default()
+        });
+        assert_eq!(
+            serde_json::to_string(&exit).unwrap(),
+            r#"{"event":"exit","code":3,"stdout":"","stderr":""}"#
+        );
+    }
+
+    #[test]
+    fn unknown_requests_are_refused() {
+        assert!(serde_json::from_str::<Request>(r#"{"launch":[]}"#).is_err());
+        assert!(serde_json::from_str::<Request>(r#"{"cut":{"run":[],"at":"x","y":1}}"#).is_err());
+    }
+}
