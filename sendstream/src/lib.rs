@@ -1,1 +1,21 @@
-//! placeholder
+//! Reads Btrfs send streams without trusting them.
+//!
+//! A stream is walked command by command in bounded memory: framing and CRC
+//! ([`walk`]), attributes ([`attrs`]), the shape of the whole stream ([`vet`]),
+//! and what a release may contain ([`policy`]). Nothing here touches a file
+//! system. `op-dbus-stage receive` walks a stream once completely before any
+//! other program sees it, and once more while it hands it on, command by
+//! command, so that not even a file changed in between gets past.
+//!
+//! Source of the format: kernel `fs/btrfs/send.h` and `send.c` (versions 1 and 2).
+
+pub mod attrs;
+mod error;
+pub mod policy;
+pub mod vet;
+pub mod walk;
+pub mod wire;
+
+pub use error::{Problem, StreamError};
+pub use policy::Policy;
+pub use vet::{Parent, Summary, vet, vet_into};

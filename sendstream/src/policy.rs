@@ -1,0 +1,253 @@
+//! What a release may contain, checked command by command.
+
+use crate::attrs::Parsed;
+use crate::error::{Problem, Shown};
+use crate::wire::{Attr, Command};
+
+/// Longest path, as the kernel's `PATH_MAX` without its NUL.
+const PATH_MAX: usize = 4095;
+/// Longest path component and extended-attribute name.
+const NAME_MAX: usize = 255;
+/// File type and permission bits of a mode (`inode(7)`).
+const TYPE_MASK: u64 = 0o170_000;
+const FIFO: u64 = 0o010_000;
+const CHARACTER: u64 = 0o020_000;
+const BLOCK: u64 = 0o060_000;
+const SOCKET: u64 = 0o140_000;
+const SET_ID: u64 = 0o6000;
+const MODE_BITS: u64 = 0o7777;
+
+/// What is allowed beyond plain files, directories, links, FIFOs and sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Setuid, setgid and file capabilities.
+    pub privilege: bool,
+    /// Largest file, in bytes. A sparse file costs the sender nothing, but
+    /// whoever reads the tree has to read it all.
+    pub file_size: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            privilege: false,
+            file_size: 16 << 30,
+        }
+    }
+}
+
+/// The subvolumes a clone may read from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sources {
+    /// The one that is being received.
+    pub(crate) own: [u8; 16],
+    /// Its parent, in an incremental stream.
+    pub(crate) parent: Option<[u8; 16]>,
+}
+
+/// Whether an empty path, the subvolume's own root, makes sense.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Root {
+    Allowed,
+    Refused,
+}
+
+/// Checks that a path stays within the subvolume whatever it is appended to.
+fn path_rule(path: &[u8], root: Root) -> Result<(), &'static str> {
+    if path.is_empty() {
+        return if root == Root::Allowed {
+            Ok(())
+        } else {
+            Err("it is empty")
+        };
+    }
+    if path.len() > PATH_MAX {
+        return Err("it is too long");
+    }
+    if path.starts_with(b"/") {
+        return Err("it is absolute");
+    }
+    if path.contains(&0) {
+        return Err("it contains a NUL byte");
+    }
+    for component in path.split(|&byte| byte == b'/') {
+        match component {
+            b"" => return Err("it has an empty component"),
+            b"." | b".." => return Err("it contains . or .."),
+            long if long.len() > NAME_MAX => return Err("a component is too long"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn path<'a>(parsed: &Parsed<'a>, attr: Attr, root: Root) -> Result<&'a [u8], Problem> {
+    let path = parsed.bytes(attr)?;
+    path_rule(path, root).map_err(|why| Problem::Path(Shown::new(path), why))?;
+    Ok(path)
+}
+
+/// The name of the subvolume itself: one component, UTF-8.
+pub(crate) fn subvolume_name<'a>(parsed: &Parsed<'a>) -> Result<&'a str, Problem> {
+    let name = parsed.bytes(Attr::Path)?;
+    let refuse = |why| Problem::Name(Shown::new(name), why);
+    path_rule(name, Root::Refused).map_err(refuse)?;
+    if name.contains(&b'/') {
+        return Err(refuse("it has more than one component"));
+    }
+    std::str::from_utf8(name).map_err(|_| refuse("it is not UTF-8"))
+}
+
+impl Policy {
+    /// Checks one command between the first and END; returns the bytes of file
+    /// content it brings.
+    pub(crate) fn check(&self, parsed: &Parsed<'_>, sources: Sources) -> Result<u64, Problem> {
+        match parsed.command {
+            Command::Subvol | Command::Snapshot => return Err(Problem::SecondSubvolume),
+            Command::MkFile
+            | Command::MkDir
+            | Command::MkFifo
+            | Command::MkSock
+            | Command::Unlink
+            | Command::RmDir => {
+                path(parsed, Attr::Path, Root::Refused)?;
+            }
+            Command::MkNod => node(parsed)?,
+            Command::Symlink => symlink(parsed)?,
+            Command::Rename => {
+                path(parsed, Attr::Path, Root::Refused)?;
+                path(parsed, Attr::PathTo, Root::Refused)?;
+            }
+            Command::Link => {
+                path(parsed, Attr::Path, Root::Refused)?;
+                path(parsed, Attr::PathLink, Root::Refused)?;
+            }
+            Command::SetXattr => {
+                parsed.bytes(Attr::XattrData)?;
+                self.xattr(parsed)?;
+            }
+            Command::RemoveXattr => self.xattr(parsed)?,
+            Command::Write => {
+                let length = parsed.bytes(Attr::Data)?.len() as u64;
+                self.extent(parsed, parsed.u64(Attr::FileOffset)?, length)?;
+                return Ok(length);
+            }
+            Command::EncodedWrite => return self.encoded(parsed),
+            Command::Clone => self.clone_range(parsed, sources)?,
+            Command::Truncate => self.extent(parsed, 0, parsed.u64(Attr::Size)?)?,
+            Command::Fallocate => {
+                parsed.optional_u32(Attr::FallocateMode)?;
+                self.extent(
+                    parsed,
+                    parsed.u64(Attr::FileOffset)?,
+                    parsed.u64(Attr::Size)?,
+                )?;
+            }
+            Command::Chmod => self.mode(parsed)?,
+            Command::Chown => {
+                path(parsed, Attr::Path, Root::Allowed)?;
+                parsed.u64(Attr::Uid)?;
+                parsed.u64(Attr::Gid)?;
+            }
+            Command::Utimes => {
+                path(parsed, Attr::Path, Root::Allowed)?;
+                for attr in [Attr::Atime, Attr::Mtime, Attr::Ctime] {
+                    parsed.time(attr)?;
+                }
+            }
+            Command::UpdateExtent => return Err(Problem::NoData),
+            // What it would set (immutable, no copy-on-write …) is not settled
+            // in the format, and no kernel emits it.
+            Command::FileAttr => return Err(Problem::Unsupported(Command::FileAttr)),
+            Command::End => {}
+        }
+        Ok(0)
+    }
+
+    /// A range of a file must end within the largest file allowed.
+    fn extent(&self, parsed: &Parsed<'_>, offset: u64, length: u64) -> Result<(), Problem> {
+        let path = path(parsed, Attr::Path, Root::Refused)?;
+        let end = offset.saturating_add(length);
+        if end > self.file_size {
+            return Err(Problem::FileSize(Shown::new(path), end));
+        }
+        Ok(())
+    }
+
+    fn encoded(&self, parsed: &Parsed<'_>) -> Result<u64, Problem> {
+        let data = parsed.bytes(Attr::Data)?.len() as u64;
+        let length = parsed.u64(Attr::UnencodedFileLen)?;
+        parsed.u64(Attr::UnencodedLen)?;
+        parsed.u64(Attr::UnencodedOffset)?;
+        parsed.optional_u32(Attr::Compression)?;
+        parsed.optional_u32(Attr::Encryption)?;
+        self.extent(parsed, parsed.u64(Attr::FileOffset)?, length.max(data))?;
+        Ok(length)
+    }
+
+    fn clone_range(&self, parsed: &Parsed<'_>, sources: Sources) -> Result<(), Problem> {
+        self.extent(
+            parsed,
+            parsed.u64(Attr::FileOffset)?,
+            parsed.u64(Attr::CloneLen)?,
+        )?;
+        let from = path(parsed, Attr::ClonePath, Root::Refused)?;
+        parsed.u64(Attr::CloneCtransid)?;
+        parsed.u64(Attr::CloneOffset)?;
+        let uuid = parsed.uuid(Attr::CloneUuid)?;
+        if uuid != sources.own && Some(uuid) != sources.parent {
+            return Err(Problem::CloneSource(Shown::new(from)));
+        }
+        Ok(())
+    }
+
+    fn mode(&self, parsed: &Parsed<'_>) -> Result<(), Problem> {
+        let path = path(parsed, Attr::Path, Root::Allowed)?;
+        let mode = parsed.u64(Attr::Mode)?;
+        if mode & !MODE_BITS != 0 || (mode & SET_ID != 0 && !self.privilege) {
+            return Err(Problem::Mode(Shown::new(path), mode));
+        }
+        Ok(())
+    }
+
+    fn xattr(&self, parsed: &Parsed<'_>) -> Result<(), Problem> {
+        let path = path(parsed, Attr::Path, Root::Allowed)?;
+        let name = parsed.bytes(Attr::XattrName)?;
+        let refuse = |why| Err(Problem::Xattr(Shown::new(path), Shown::new(name), why));
+        if name.is_empty() || name.len() > NAME_MAX || name.contains(&0) {
+            return refuse("it is no attribute name");
+        }
+        // The tree becomes an overlay's lower layer: there they would hide,
+        // redirect or merge what the release does not hold.
+        if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
+            return refuse("it steers overlayfs");
+        }
+        if name == b"security.capability" && !self.privilege {
+            return refuse("file capabilities need the release's permission");
+        }
+        Ok(())
+    }
+}
+
+fn node(parsed: &Parsed<'_>) -> Result<(), Problem> {
+    let path = path(parsed, Attr::Path, Root::Refused)?;
+    let mode = parsed.u64(Attr::Mode)?;
+    parsed.u64(Attr::Rdev)?;
+    match mode & TYPE_MASK {
+        FIFO | SOCKET => Ok(()),
+        // Also 0:0, which overlayfs takes for a whiteout.
+        CHARACTER | BLOCK => Err(Problem::Device(Shown::new(path))),
+        _ => Err(Problem::NodeMode(Shown::new(path), mode)),
+    }
+}
+
+/// A link's target is content: it is resolved where the version is used, never
+/// by the receiver, which is confined to the subvolume.
+fn symlink(parsed: &Parsed<'_>) -> Result<(), Problem> {
+    path(parsed, Attr::Path, Root::Refused)?;
+    let target = parsed.bytes(Attr::PathLink)?;
+    if target.is_empty() || target.len() > PATH_MAX || target.contains(&0) {
+        return Err(Problem::Path(Shown::new(target), "it is no link target"));
+    }
+    Ok(())
+}
