@@ -1,0 +1,243 @@
+//! Observes units and names over the system bus.
+//!
+//! systemd's side is its D-Bus interface (org.freedesktop.systemd1(5)); a name is
+//! well when its owner answers `org.freedesktop.DBus.Peer.Ping`, which every
+//! D-Bus library answers on behalf of a program whose main loop runs.
+
+use std::time::Duration;
+
+use zbus::blocking::{Connection, connection};
+use zbus::zvariant::{OwnedObjectPath, OwnedValue};
+
+use crate::judge::{Finding, Subject};
+use crate::watch::Prober;
+
+/// For one call. A busy but healthy system answers well within it.
+const CALL: Duration = Duration::from_secs(5);
+
+const SYSTEMD: &str = "org.freedesktop.systemd1";
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const SERVICE: &str = "org.freedesktop.systemd1.Service";
+const BUS: &str = "org.freedesktop.DBus";
+
+/// Probes over one connection, which is made when first needed, and again after
+/// it broke.
+#[derive(Debug, Default)]
+pub struct BusProber {
+    connection: Option<Connection>,
+}
+
+impl Prober for BusProber {
+    fn probe(&mut self, subject: &Subject) -> Finding {
+        let found = self.connect().and_then(|connection| match subject {
+            Subject::Unit(name) => unit(connection, name).map(|state| judge_unit(&state)),
+            Subject::BusName(name) => ping(connection, name),
+        });
+        found.unwrap_or_else(|error| {
+            // A method's own error leaves the connection as good as it was.
+            if !matches!(error, zbus::Error::MethodError(..)) {
+                self.connection = None;
+            }
+            Finding::NotYet(words(&error))
+        })
+    }
+}
+
+impl BusProber {
+    fn connect(&mut self) -> zbus::Result<&Connection> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => connection::Builder::system()?
+                .method_timeout(CALL)
+                .build()?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+}
+
+/// What systemd says about a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct UnitState {
+    load: String,
+    active: String,
+    sub: String,
+    /// Services only: automatic restarts so far.
+    restarts: u32,
+    /// Services only: how the last run ended.
+    result: String,
+    /// Microseconds after boot when it last became active.
+    since: u64,
+}
+
+fn judge_unit(state: &UnitState) -> Finding {
+    let UnitState {
+        load,
+        active,
+        sub,
+        restarts,
+        result,
+        since,
+    } = state;
+    let tried = match restarts {
+        0 => String::new(),
+        1 => ", restarted once".to_owned(),
+        _ => format!(", restarted {restarts} times"),
+    };
+    match active.as_str() {
+        _ if load != "loaded" => Finding::NotYet(format!(
+            "{load}; is it in the version's lib/systemd/system, and not masked?"
+        )),
+        // "active (auto-restart)" does not exist: a unit that waits for its
+        // restart is "activating".
+        "active" | "reloading" => Finding::Well {
+            mark: format!("{since} {restarts}"),
+        },
+        // systemd goes through no "failed" on the way to an automatic restart
+        // that a client could see, so this state stays.
+        "failed" => Finding::Lost(format!("failed ({result}){tried}")),
+        _ => Finding::NotYet(format!("{active} ({sub}){tried}")),
+    }
+}
+
+fn unit(connection: &Connection, name: &str) -> zbus::Result<UnitState> {
+    // LoadUnit, not GetUnit: one that is not running need not be in memory.
+    let path: OwnedObjectPath = connection
+        .call_method(
+            Some(SYSTEMD),
+            "/org/freedesktop/systemd1",
+            Some("org.freedesktop.systemd1.Manager"),
+            "LoadUnit",
+            &name,
+        )?
+        .body()
+        .deserialize()?;
+    let is_service = name.ends_with(".service");
+    Ok(UnitState {
+        load: property(connection, &path, UNIT, "LoadState")?,
+        active: property(connection, &path, UNIT, "ActiveState")?,
+        sub: property(connection, &path, UNIT, "SubState")?,
+        since: property(connection, &path, UNIT, "ActiveEnterTimestampMonotonic")?,
+        restarts: if is_service {
+            property(connection, &path, SERVICE, "NRestarts")?
+        } else {
+            0
+        },
+        result: if is_service {
+            property(connection, &path, SERVICE, "Result")?
+        } else {
+            "failed".to_owned()
+        },
+    })
+}
+
+fn property<T>(
+    connection: &Connection,
+    path: &OwnedObjectPath,
+    interface: &str,
+    name: &str,
+) -> zbus::Result<T>
+where
+    T: TryFrom<OwnedValue, Error: Into<zbus::zvariant::Error>>,
+{
+    let value: OwnedValue = connection
+        .call_method(
+            Some(SYSTEMD),
+            path,
+            Some("org.freedesktop.DBus.Properties"),
+            "Get",
+            &(interface, name),
+        )?
+        .body()
+        .deserialize()?;
+    T::try_from(value).map_err(|error| zbus::Error::Variant(error.into()))
+}
+
+/// Asks the present owner, by its unique name: calling the name itself would
+/// have the bus start an activatable service just to answer.
+fn ping(connection: &Connection, name: &str) -> zbus::Result<Finding> {
+    let owner: String = connection
+        .call_method(
+            Some(BUS),
+            "/org/freedesktop/DBus",
+            Some(BUS),
+            "GetNameOwner",
+            &name,
+        )?
+        .body()
+        .deserialize()?;
+    connection.call_method(
+        Some(owner.as_str()),
+        "/",
+        Some("org.freedesktop.DBus.Peer"),
+        "Ping",
+        &(),
+    )?;
+    Ok(Finding::Well { mark: owner })
+}
+
+/// One line, without D-Bus' own words where there are better ones.
+fn words(error: &zbus::Error) -> String {
+    match error {
+        zbus::Error::MethodError(name, text, _) => match name.as_str() {
+            "org.freedesktop.DBus.Error.NameHasNoOwner" => {
+                "no program owns it; does the service run, and does the bus policy allow the name?"
+                    .to_owned()
+            }
+            other => text.clone().unwrap_or_else(|| other.to_owned()),
+        },
+        zbus::Error::InputOutput(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+            format!("no answer within {} s", CALL.as_secs())
+        }
+        other => format!("system bus: {other}; is dbus.service running?"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(active: &str, sub: &str) -> UnitState {
+        UnitState {
+            load: "loaded".to_owned(),
+            active: active.to_owned(),
+            sub: sub.to_owned(),
+            restarts: 2,
+            result: "exit-code".to_owned(),
+            since: 7,
+        }
+    }
+
+    #[test]
+    fn active_is_well_and_a_restart_changes_the_mark() {
+        let before = judge_unit(&state("active", "running"));
+        assert!(matches!(before, Finding::Well { .. }));
+        let mut later = state("active", "running");
+        later.since = 8;
+        assert_ne!(judge_unit(&later), before);
+    }
+
+    #[test]
+    fn waiting_for_a_restart_is_not_well() {
+        assert_eq!(
+            judge_unit(&state("activating", "auto-restart")),
+            Finding::NotYet("activating (auto-restart), restarted 2 times".to_owned())
+        );
+    }
+
+    #[test]
+    fn failed_is_lost() {
+        assert_eq!(
+            judge_unit(&state("failed", "failed")),
+            Finding::Lost("failed (exit-code), restarted 2 times".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_unit_that_is_not_there_is_not_well() {
+        let mut state = state("inactive", "dead");
+        state.load = "not-found".to_owned();
+        assert!(
+            matches!(judge_unit(&state), Finding::NotYet(reason) if reason.starts_with("not-found"))
+        );
+    }
+}
