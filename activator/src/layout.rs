@@ -1,0 +1,165 @@
+//! Where things are. Every path is a function of three roots, so that every
+//! program also runs in a temporary directory.
+
+use std::path::{Path, PathBuf};
+
+use op_dbus_bootstate::Version;
+use op_dbus_bootstate::store::Copy;
+
+/// Directory below `/run` that holds everything of ours that lasts one boot.
+pub const RUN_DIR: &str = "op-dbus";
+/// The configuration, in the host and in the initramfs.
+pub const CONFIG: &str = "/etc/op-dbus/deploy.toml";
+
+/// The three roots all paths derive from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// The mounted store.
+    pub store: PathBuf,
+    /// `/run`.
+    pub run: PathBuf,
+    /// The host's root: `/`, or `/sysroot` in the initramfs.
+    pub sysroot: PathBuf,
+}
+
+impl Layout {
+    /// The layout of a running system, whose store is at `<run>/op-dbus/store`.
+    pub fn new(run: impl Into<PathBuf>, sysroot: impl Into<PathBuf>) -> Self {
+        let run = run.into();
+        Self {
+            store: run.join(RUN_DIR).join("store"),
+            run,
+            sysroot: sysroot.into(),
+        }
+    }
+
+    /// The same with the store at another place.
+    #[must_use]
+    pub fn with_store(self, store: impl Into<PathBuf>) -> Self {
+        Self {
+            store: store.into(),
+            ..self
+        }
+    }
+
+    /// `<store>/deploy`: the published versions.
+    pub fn deploy_dir(&self) -> PathBuf {
+        self.store.join("deploy")
+    }
+
+    /// `<store>/deploy/<version>`: a read-only subvolume.
+    pub fn deployment(&self, version: &Version) -> PathBuf {
+        self.deploy_dir().join(version.as_str())
+    }
+
+    /// `<store>/overlays`
+    pub fn overlays_dir(&self) -> PathBuf {
+        self.store.join("overlays")
+    }
+
+    /// `<store>/overlays/<version>`: a subvolume with [`Layout::upper`] and [`Layout::work`].
+    pub fn overlay(&self, version: &Version) -> PathBuf {
+        self.overlays_dir().join(version.as_str())
+    }
+
+    /// The upper layer of a version's overlay.
+    pub fn upper(&self, version: &Version) -> PathBuf {
+        self.overlay(version).join("upper")
+    }
+
+    /// The work directory of a version's overlay.
+    pub fn work(&self, version: &Version) -> PathBuf {
+        self.overlay(version).join("work")
+    }
+
+    /// `<store>/incoming`: the private receive area.
+    pub fn incoming_dir(&self) -> PathBuf {
+        self.store.join("incoming")
+    }
+
+    /// `<store>/manifests`
+    pub fn manifests_dir(&self) -> PathBuf {
+        self.store.join("manifests")
+    }
+
+    /// `<store>/manifests/<version>.deployment.json`: a [`op_dbus_bootstate::receipt::Receipt`].
+    pub fn receipt(&self, version: &Version) -> PathBuf {
+        self.manifests_dir()
+            .join(format!("{version}{RECEIPT_SUFFIX}"))
+    }
+
+    /// `<store>/boot`
+    pub fn boot_dir(&self) -> PathBuf {
+        self.store.join("boot")
+    }
+
+    /// `<store>/boot/record.…`: one copy of the boot record.
+    pub fn record(&self, copy: Copy) -> PathBuf {
+        self.boot_dir().join(copy.file_name())
+    }
+
+    /// `<store>/audit`
+    pub fn audit_dir(&self) -> PathBuf {
+        self.store.join("audit")
+    }
+
+    /// `<store>/audit/log.jsonl`
+    pub fn audit_log(&self) -> PathBuf {
+        self.audit_dir().join("log.jsonl")
+    }
+
+    /// `<store>/lock`: held by whoever changes the store.
+    pub fn lock(&self) -> PathBuf {
+        self.store.join("lock")
+    }
+
+    /// `<run>/op-dbus`
+    pub fn run_dir(&self) -> PathBuf {
+        self.run.join(RUN_DIR)
+    }
+
+    /// `<run>/op-dbus/activation.json`: what this boot activated.
+    pub fn activation(&self) -> PathBuf {
+        self.run_dir().join("activation.json")
+    }
+
+    /// The configuration below the host's root.
+    pub fn config(&self) -> PathBuf {
+        self.host(CONFIG)
+    }
+
+    /// An absolute path of the host, below the host's root.
+    pub fn host(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        self.sysroot.join(path.strip_prefix("/").unwrap_or(path))
+    }
+}
+
+/// How names in [`Layout::manifests_dir`] end that are receipts.
+pub const RECEIPT_SUFFIX: &str = ".deployment.json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_follow_their_roots() {
+        let layout = Layout::new("/run", "/sysroot");
+        let version: Version = "v1.0.0".parse().unwrap();
+        let is = |path: PathBuf, text: &str| assert_eq!(path, Path::new(text));
+        is(
+            layout.deployment(&version),
+            "/run/op-dbus/store/deploy/v1.0.0",
+        );
+        is(
+            layout.receipt(&version),
+            "/run/op-dbus/store/manifests/v1.0.0.deployment.json",
+        );
+        is(layout.record(Copy::One), "/run/op-dbus/store/boot/record.1");
+        is(layout.activation(), "/run/op-dbus/activation.json");
+        is(layout.host("/opt/op-dbus"), "/sysroot/opt/op-dbus");
+        is(layout.config(), "/sysroot/etc/op-dbus/deploy.toml");
+        let elsewhere = layout.with_store("/mnt/x");
+        is(elsewhere.lock(), "/mnt/x/lock");
+    }
+}
