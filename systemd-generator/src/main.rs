@@ -8,6 +8,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// Lines written at most: the kernel limits the rate, and keeps few.
+const MAX_NOTES: usize = 16;
+
 fn main() -> ExitCode {
     let redirected = std::env::var_os("OP_DBUS_GENERATOR_ROOT");
     let Some(output) = std::env::args_os().nth(1) else {
@@ -17,8 +20,12 @@ fn main() -> ExitCode {
     let root = redirected
         .as_ref()
         .map_or_else(|| PathBuf::from("/"), PathBuf::from);
-    for note in op_dbus_systemd_generator::run(&root, Path::new(&output)) {
-        report(&note, redirected.is_none());
+    let notes = op_dbus_systemd_generator::run(&root, Path::new(&output));
+    for note in notes.iter().take(MAX_NOTES) {
+        report(note, redirected.is_none());
+    }
+    if let Some(more @ 1..) = notes.len().checked_sub(MAX_NOTES) {
+        report(&format!("and {more} more like these"), redirected.is_none());
     }
     // Whatever happened, systemd must go on as if nothing had.
     ExitCode::SUCCESS

@@ -87,7 +87,7 @@ pub fn read(root: &Path, lower: &Path, notes: &mut Vec<String>) -> Vec<VersionUn
                 notes.push(format!(
                     "{}: more than {MAX_UNITS} units; those from {} on are not published",
                     directory.display(),
-                    name.display()
+                    name.to_string_lossy()
                 ));
                 break;
             }
@@ -159,7 +159,8 @@ pub fn is_wanted(unit: &VersionUnit, all: &[VersionUnit]) -> bool {
                 .any(|other| other.name.strip_prefix(stem) == Some(&format!(".{kind}")))
         })
     };
-    !stem.ends_with('@') && !(suffix == "service" && has_starter())
+    let is_template = stem.ends_with('@');
+    !is_template && (suffix != "service" || !has_starter())
 }
 
 #[cfg(test)]

@@ -1,0 +1,58 @@
+//! Reads what the plan depends on.
+
+use std::fs;
+use std::path::Path;
+
+use op_dbus_activator::activation::{Activation, Outcome, Source};
+use op_dbus_activator::config::{Config, ConfigError, Way};
+use op_dbus_activator::layout::Layout;
+use op_dbus_bootstate::cmdline::CommandLine;
+
+use crate::plan::{Active, Situation};
+
+/// Reads the host below `root`. None: nothing is to be emitted, because
+/// op-dbus is not configured, is configured wrongly, or was switched off.
+pub fn read(root: &Path, notes: &mut Vec<String>) -> Option<Situation> {
+    let layout = Layout::new(root.join("run"), root);
+    let config = match Config::load(&layout.config()) {
+        Ok(config) => config,
+        // Not configured is no mistake.
+        Err(ConfigError::Missing { .. }) => return None,
+        Err(error) => {
+            notes.push(format!("{error}; nothing is emitted"));
+            return None;
+        }
+    };
+    // Without /proc there is no word from the operator.
+    let words = fs::read_to_string(layout.host("/proc/cmdline")).unwrap_or_default();
+    if CommandLine::parse(&words).off {
+        return None;
+    }
+    let way = config.activation.way;
+    let active = match Activation::read(&layout) {
+        Ok(Some(activation)) => (activation.outcome == Outcome::Activated).then_some(Active {
+            by_record: activation.source == Source::Record,
+        }),
+        Ok(None) => {
+            if way == Way::Initrd {
+                notes.push(format!(
+                    "{}: missing, so nothing was activated: the initramfs has no op-dbus module, \
+                     or its activator died; see op-dbus-initrd.service, or add the module and \
+                     rebuild the initramfs",
+                    layout.activation().display()
+                ));
+            }
+            None
+        }
+        Err(error) => {
+            notes.push(error.to_string());
+            None
+        }
+    };
+    Some(Situation {
+        way,
+        lower: config.mounts.lower,
+        deadline_seconds: config.health.deadline_seconds,
+        active,
+    })
+}
