@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::AuditHead;
 use crate::ident::{BootId, Digest, Identity};
-use crate::quarantine::Quarantine;
+use crate::quarantine::{Cause, Entry, Quarantine};
 use crate::version::Version;
 
 /// Boot attempts the record keeps until a writer of the audit log takes them over.
@@ -182,6 +182,8 @@ pub struct LastBoot {
     pub choice: Choice,
     /// Why.
     pub reason: Reason,
+    /// Whether the boot before it ended in rescue, so that the limits do not apply.
+    pub after_rescue: bool,
     /// Whether its orderly shutdown gave the try back.
     pub refunded: bool,
     /// What was ordered when its health was judged bad.
@@ -274,6 +276,18 @@ impl Record {
         }
     }
 
+    /// Whether limits are suspended in the given boot: the one after a rescue, for
+    /// as many candidates as it has to try.
+    pub(crate) fn after_rescue(&self, boot_id: BootId) -> bool {
+        self.last_boot.as_ref().is_some_and(|last| {
+            if last.boot_id == boot_id {
+                last.after_rescue
+            } else {
+                last.choice == Choice::Rescue
+            }
+        })
+    }
+
     /// Every deployment the record names, with its role; trial first.
     pub fn deployments(&self) -> impl Iterator<Item = (Slot, &Deployment)> {
         [Slot::Trial, Slot::Good, Slot::Fallback]
@@ -286,6 +300,23 @@ impl Record {
         self.last_boot
             .as_ref()
             .filter(|last| last.boot_id == boot_id)
+    }
+
+    /// Ends a trial badly. A rollback tries the fallback, which proved itself once
+    /// and is the last resort should good be lost: failing as a trial costs it the
+    /// trial, never the role (rule 4: good and fallback are not quarantined).
+    pub(crate) fn quarantine_trial(&mut self, trial: Trial, cause: Cause) {
+        let Deployment {
+            version, digest, ..
+        } = trial.deployment;
+        let holds = |slot: &Option<Deployment>| slot.as_ref().is_some_and(|d| d.digest == digest);
+        if !holds(&self.good) && !holds(&self.fallback) {
+            self.quarantine.add(Entry {
+                digest,
+                version,
+                cause,
+            });
+        }
     }
 
     /// Notes an attempt, dropping (and counting) the oldest when full.

@@ -14,7 +14,7 @@
 
 use crate::cmdline::Select;
 use crate::ident::{BootId, Digest};
-use crate::quarantine::{self, Cause};
+use crate::quarantine::Cause;
 use crate::record::{
     Attempt, Choice, Deployment, Escalation, LastBoot, Limits, Outcome, Reason, Record, Slot,
 };
@@ -130,16 +130,25 @@ fn select_by_record(record: &Record, input: &BootInput<'_>) -> Selection {
         reason = Reason::NotDurable;
     }
 
-    let after_rescue = same_boot.is_none()
-        && record
-            .last_boot
-            .as_ref()
-            .is_some_and(|last| last.choice == Choice::Rescue);
+    let after_rescue = next.after_rescue(input.boot_id);
+    // Condemned, and the same kernel boot asks again (a soft reboot): another one
+    // first, but never rescue because of a verdict.
+    let good_condemned = next.escalation == Escalation::FallbackDue
+        || same_boot.is_some_and(|last| {
+            last.verdict.is_some()
+                && matches!(
+                    last.choice,
+                    Choice::Deployment {
+                        slot: Slot::Good,
+                        ..
+                    }
+                )
+        });
     let good_spent = next.good_unblessed >= input.limits.good_boots;
     let fallback_spent = next.fallback_unblessed >= input.limits.good_boots;
     let order: &[Slot] = if after_rescue || !input.durable {
         &[Slot::Good, Slot::Fallback]
-    } else if next.escalation == Escalation::FallbackDue {
+    } else if good_condemned {
         &[Slot::Fallback, Slot::Good]
     } else {
         match (good_spent, fallback_spent) {
@@ -154,7 +163,7 @@ fn select_by_record(record: &Record, input: &BootInput<'_>) -> Selection {
             Reason::NotDurable
         } else if after_rescue {
             Reason::AfterRescue
-        } else if next.escalation == Escalation::FallbackDue {
+        } else if good_condemned {
             Reason::GoodCondemned
         } else if good_spent {
             Reason::GoodLimit
@@ -227,11 +236,7 @@ fn note_failures(next: &mut Record, input: &BootInput<'_>, reason: &mut Reason) 
         if failure.slot == Slot::Trial {
             if let Some(trial) = next.trial.take_if(was_trial) {
                 if failure.outcome == Outcome::ActivationFailed {
-                    next.quarantine.add(quarantine::Entry {
-                        digest: failure.digest,
-                        version: trial.deployment.version,
-                        cause: Cause::ActivationFailed,
-                    });
+                    next.quarantine_trial(trial, Cause::ActivationFailed);
                 }
             }
         }
@@ -262,11 +267,7 @@ fn take_trial(next: &mut Record, input: &BootInput<'_>, reason: &mut Reason) -> 
         outcome: Outcome::TriesExhausted,
         reason: Reason::TriesExhausted,
     });
-    next.quarantine.add(quarantine::Entry {
-        digest: deployment.digest,
-        version: deployment.version,
-        cause: Cause::TriesExhausted,
-    });
+    next.quarantine_trial(trial, Cause::TriesExhausted);
     *reason = Reason::TriesExhausted;
     None
 }
@@ -300,6 +301,7 @@ fn count(
         outcome: Outcome::Selected,
         reason,
     });
+    let after_rescue = next.after_rescue(input.boot_id);
     next.last_boot = Some(LastBoot {
         boot_id: input.boot_id,
         choice: Choice::Deployment {
@@ -307,6 +309,7 @@ fn count(
             digest: deployment.digest,
         },
         reason,
+        after_rescue,
         refunded: false,
         verdict: None,
     });
@@ -336,10 +339,12 @@ fn rescue(mut next: Record, input: &BootInput<'_>, before: &Record) -> Selection
         outcome: Outcome::Selected,
         reason,
     });
+    let after_rescue = next.after_rescue(input.boot_id);
     next.last_boot = Some(LastBoot {
         boot_id: input.boot_id,
         choice: Choice::Rescue,
         reason,
+        after_rescue,
         refunded: false,
         verdict: None,
     });

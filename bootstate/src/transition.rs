@@ -6,8 +6,10 @@
 
 use crate::audit::{Event, Kind};
 use crate::ident::{BootId, Digest};
-use crate::quarantine::{CAPACITY, Cause, Entry};
-use crate::record::{Deployment, Escalation, Limits, Next, Origin, Record, Slot, Trial};
+use crate::quarantine::{CAPACITY, Cause};
+use crate::record::{
+    Choice, Deployment, Escalation, LastBoot, Limits, Next, Origin, Reason, Record, Slot, Trial,
+};
 use crate::version::Version;
 
 /// A transition's result.
@@ -345,13 +347,20 @@ fn current_slot(record: &Record, running: &Running) -> Option<Slot> {
     holds(Slot::Good).then_some(Slot::Good)
 }
 
+/// The last counted boot, if it is the one the running version was activated in.
+fn counted_boot<'a>(record: &'a Record, running: &Running) -> Option<&'a LastBoot> {
+    record.counted_boot(running.boot_id).filter(|last| {
+        matches!(&last.choice, Choice::Deployment { digest, .. } if *digest == running.digest)
+    })
+}
+
 /// Rule 6: the running version proved itself.
 pub fn bless(record: &Record, running: &Running) -> Result<Change<Blessed>, Refusal> {
     let version = || running.version.clone();
     if running.slot == Slot::Named {
         return Err(Refusal::ByOperator(version()));
     }
-    let last = record.counted_boot(running.boot_id);
+    let last = counted_boot(record, running);
     if last.is_some_and(|last| last.verdict.is_some())
         || record.quarantine.contains(&running.digest)
     {
@@ -406,7 +415,7 @@ pub fn condemn(record: &Record, running: &Running, why: &str) -> Result<Change<N
     if running.slot == Slot::Named || !running.counted {
         return Ok(Change::none(Next::StayUp));
     }
-    let Some(last) = record.counted_boot(running.boot_id) else {
+    let Some(last) = counted_boot(record, running) else {
         return Err(Refusal::OtherBoot {
             version: running.version.clone(),
         });
@@ -422,11 +431,7 @@ pub fn condemn(record: &Record, running: &Running, why: &str) -> Result<Change<N
     let verdict = match slot {
         Slot::Trial => {
             if let Some(trial) = next.trial.take() {
-                next.quarantine.add(Entry {
-                    digest: trial.deployment.digest,
-                    version: trial.deployment.version,
-                    cause: Cause::Condemned,
-                });
+                next.quarantine_trial(trial, Cause::Condemned);
             }
             // Without good and fallback the next boot would be rescue, and a
             // health verdict never leads there.
@@ -452,10 +457,7 @@ pub fn condemn(record: &Record, running: &Running, why: &str) -> Result<Change<N
             next.escalation = Escalation::Exhausted;
             // Back to good, once: if good could be selected, it would be next.
             let good_is_due = record.good.is_some()
-                && matches!(
-                    last.reason,
-                    crate::record::Reason::GoodCondemned | crate::record::Reason::GoodLimit
-                );
+                && matches!(last.reason, Reason::GoodCondemned | Reason::GoodLimit);
             if good_is_due {
                 next.good_unblessed = 0;
                 Next::Reboot
@@ -484,9 +486,8 @@ pub fn condemn(record: &Record, running: &Running, why: &str) -> Result<Change<N
 /// Rule 7: an orderly shutdown gives an undecided trial its try back. Returns
 /// whether it did.
 pub fn orderly_shutdown(record: &Record, running: &Running) -> Change<bool> {
-    let due = record
-        .counted_boot(running.boot_id)
-        .is_some_and(|last| !last.refunded && last.verdict.is_none());
+    let due =
+        counted_boot(record, running).is_some_and(|last| !last.refunded && last.verdict.is_none());
     let mut next = record.clone();
     let (Some(trial), Some(last)) = (&mut next.trial, &mut next.last_boot) else {
         return Change::none(false);

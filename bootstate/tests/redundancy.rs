@@ -1,0 +1,201 @@
+//! The two-copy store under faults.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod common;
+
+use common::{Fault, Medium, deployment};
+use op_dbus_bootstate::codec::{self, BLOCK};
+use op_dbus_bootstate::record::Record;
+use op_dbus_bootstate::store::{CommitError, Copy, Verdict, Writer, load};
+
+fn record(sequence: u64, good: u8) -> Record {
+    Record {
+        sequence,
+        good: Some(deployment(good)),
+        ..Record::default()
+    }
+}
+
+#[allow(clippy::unnecessary_wraps)] // the shape of a copy on the medium
+fn block(record: &Record) -> Option<Vec<u8>> {
+    Some(codec::encode(record).unwrap().to_vec())
+}
+
+#[test]
+fn commit_writes_the_older_copy_first_and_raises_the_sequence() {
+    let mut medium = Medium::holding(&record(7, 1));
+    *medium.copy(Copy::One) = block(&record(6, 1));
+    let written = Writer::new(&mut medium)
+        .commit(Some(&record(7, 1)), record(0, 2))
+        .unwrap();
+    assert_eq!(written, record(8, 2));
+    assert_eq!(medium.writes, [Copy::One, Copy::Zero]);
+    assert_eq!(
+        load(&mut &mut medium).verdict(),
+        Verdict::Intact(Box::new(record(8, 2)))
+    );
+}
+
+/// At every crash point the medium holds the old record or the new one.
+#[test]
+fn a_crash_anywhere_in_a_commit_leaves_old_or_new() {
+    let old = record(7, 1);
+    for after in 0..2 {
+        for fault in [
+            Fault::Lost,
+            Fault::Torn(0),
+            Fault::Torn(1),
+            Fault::Torn(512),
+            Fault::Torn(4095),
+            Fault::Torn(BLOCK),
+        ] {
+            let mut medium = Medium {
+                fault: Some((after, fault.clone())),
+                ..Medium::holding(&old)
+            };
+            assert!(
+                Writer::new(&mut medium)
+                    .commit(Some(&old), record(0, 2))
+                    .is_err()
+            );
+            medium.fault = None;
+            let verdict = load(&mut &mut medium).verdict();
+            let found = verdict.record().cloned().unwrap();
+            assert!(
+                found == old || found == record(8, 2),
+                "{after} {fault:?}: {verdict:?}"
+            );
+            // The first copy durable means new: that is what the count relies on.
+            if after == 1 {
+                assert_eq!(found, record(8, 2));
+            }
+            Writer::new(&mut medium).repair().unwrap();
+            assert_eq!(
+                load(&mut &mut medium).verdict(),
+                Verdict::Intact(Box::new(found))
+            );
+        }
+    }
+}
+
+#[test]
+fn after_a_failed_write_nothing_more_is_written() {
+    for fault in [Fault::Refused, Fault::FailedButPersisted] {
+        let old = record(7, 1);
+        let mut medium = Medium {
+            fault: Some((0, fault)),
+            ..Medium::holding(&old)
+        };
+        let mut writer = Writer::new(&mut medium);
+        assert!(matches!(
+            writer.commit(Some(&old), record(0, 2)),
+            Err(CommitError::Medium {
+                copy: Copy::Zero,
+                ..
+            })
+        ));
+        assert!(matches!(
+            writer.commit(Some(&old), record(0, 2)),
+            Err(CommitError::Poisoned)
+        ));
+        assert!(matches!(writer.repair(), Err(CommitError::Poisoned)));
+        assert!(matches!(
+            writer.keep_blessed(&old),
+            Err(CommitError::Poisoned)
+        ));
+        assert_eq!(medium.writes.len(), 1);
+    }
+}
+
+#[test]
+fn a_record_that_changed_meanwhile_is_not_overwritten() {
+    let mut medium = Medium::holding(&record(8, 3));
+    let outcome = Writer::new(&mut medium).commit(Some(&record(7, 1)), record(0, 2));
+    assert!(matches!(outcome, Err(CommitError::Conflict)));
+    assert!(medium.writes.is_empty());
+}
+
+#[test]
+fn equal_sequence_with_different_content_counts_as_both_lost() {
+    let mut medium = Medium::holding(&record(7, 1));
+    *medium.copy(Copy::One) = block(&record(7, 2));
+    assert_eq!(load(&mut &mut medium).verdict(), Verdict::Lost);
+    *medium.copy(Copy::Blessed) = block(&record(5, 3));
+    assert_eq!(
+        load(&mut &mut medium).verdict(),
+        Verdict::Rebuilt(Box::new(record(5, 3)))
+    );
+}
+
+#[test]
+fn both_lost_is_rebuilt_from_the_last_bless_without_trial_and_counts() {
+    let mut kept = record(5, 1);
+    kept.fallback = Some(deployment(0));
+    kept.good_unblessed = 4;
+    kept.trial = Some(op_dbus_bootstate::Trial {
+        deployment: deployment(2),
+        tries_left: 3,
+        refunds_left: 3,
+        attempts: 0,
+        origin: op_dbus_bootstate::record::Origin::Stage,
+    });
+    let mut medium = Medium::default();
+    *medium.copy(Copy::Blessed) = block(&kept);
+    *medium.copy(Copy::Zero) = Some(vec![0; BLOCK]);
+    assert!(Writer::new(&mut medium).repair().unwrap());
+    let found = load(&mut &mut medium).verdict();
+    let expected = Record {
+        sequence: 6,
+        fallback: Some(deployment(0)),
+        ..record(0, 1)
+    };
+    assert_eq!(
+        found,
+        Verdict::Intact(Box::new(Record {
+            sequence: 6,
+            ..expected
+        }))
+    );
+    assert!(
+        !Writer::new(&mut medium).repair().unwrap(),
+        "repair is idempotent"
+    );
+}
+
+#[test]
+fn all_three_lost_is_said_and_nothing_is_invented() {
+    let mut medium = Medium::default();
+    assert_eq!(load(&mut &mut medium).verdict(), Verdict::Lost);
+    assert!(!Writer::new(&mut medium).repair().unwrap());
+    assert!(medium.writes.is_empty());
+}
+
+#[test]
+fn a_newer_format_is_never_overwritten() {
+    for newer in [Copy::Zero, Copy::One] {
+        let old = record(7, 1);
+        let mut medium = Medium::holding(&old);
+        let copy = medium.copy(newer).as_mut().unwrap();
+        copy[8] = 9;
+        let crc = crc32fast::hash(&copy[..BLOCK - 4]).to_le_bytes();
+        copy[BLOCK - 4..].copy_from_slice(&crc);
+        let verdict = load(&mut &mut medium).verdict();
+        assert_eq!(
+            verdict,
+            Verdict::NewerFormat(9, Some(Box::new(old.clone())))
+        );
+        let mut writer = Writer::new(&mut medium);
+        assert!(matches!(
+            writer.commit(Some(&old), record(0, 2)),
+            Err(CommitError::NewerFormat(9))
+        ));
+        assert!(matches!(writer.repair(), Err(CommitError::NewerFormat(9))));
+        assert!(medium.writes.is_empty());
+    }
+}
