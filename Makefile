@@ -41,7 +41,7 @@ build-tools: ## Build only the CLI, the agent and the test programs
 
 .PHONY: check-static
 check-static: ## Fail unless the built programs are static and small enough
-	scripts/check-static $(BOOT)/op-dbus-activate:1536 $(BOOT)/op-dbus-generator:1024 \
+	scripts/check-static $(BOOT)/op-dbus-activate:1536 $(BOOT)/op-dbus-generator:1536 \
 	  $(REL)/op-dbus-stage $(REL)/op-dbus-agent $(REL)/op-dbus-vm-guest $(REL)/op-dbus-demo
 
 ##@ Installing
@@ -49,3 +49,44 @@ check-static: ## Fail unless the built programs are static and small enough
 .PHONY: install
 install: ## Install what was built: DESTDIR=, PREFIX=/usr
 	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' BOOT='$(BOOT)' RELEASE='$(REL)' scripts/install
+
+##@ Testing
+
+# Tests mount file systems: built as whoever runs make, run as root.
+ifneq ($(shell id -u),0)
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo --preserve-env
+endif
+
+.PHONY: deps-build deps-vm
+deps-build:
+	@scripts/deps build
+deps-vm:
+	@scripts/deps vm
+
+.PHONY: lint
+lint: deps-build ## Formatting and lints; cargo-deny where it is installed
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets --quiet -- --deny warnings
+	@if command -v cargo-deny > /dev/null; then cargo deny check licenses bans sources; fi
+
+.PHONY: test-fast
+test-fast: lint ## Everything without a virtual machine
+	scripts/run-tests $(CARGO) test --locked --workspace --exclude op-dbus-tests
+
+.PHONY: test
+test: deps-vm lint build check-static ## All tests; in QEMU at most 25 boots of Debian
+	scripts/run-tests $(CARGO) test --locked --workspace --no-fail-fast
+
+.PHONY: test-vm-all
+test-vm-all: deps-vm build check-static ## Every scenario on every kind of device
+	OP_DBUS_VM_ALL=1 scripts/run-tests $(CARGO) test --locked -p op-dbus-tests --no-fail-fast
+
+##@ Looking at it
+
+.PHONY: demo
+demo: deps-vm build ## A real upgrade, and a broken one falling back, in QEMU
+	$(REL)/op-dbus-vm demo
+
+.PHONY: bench
+bench: deps-build build-boot ## Activation beside a shell script doing the same mounts
+	$(CARGO) run --locked --quiet --release -p op-dbus-activator --example bench_activation
