@@ -1,1 +1,22 @@
-//! placeholder
+//! Builds test machines from real Debian, boots them under QEMU, and plays
+//! upgrade scenarios on them.
+//!
+//! Two kinds of guest: **Debian** ([`debian`]), as a user would have it, and a
+//! **light** one ([`light`]): the same kernel with only our programs, for the
+//! many fault cases. [`guest::Guest`] is one boot of either.
+
+pub mod cache;
+pub mod debian;
+pub mod error;
+pub mod guest;
+pub mod initramfs;
+pub mod light;
+pub mod logwrites;
+pub mod modules;
+pub mod programs;
+pub mod qemu;
+pub mod release;
+pub mod sandbox;
+pub mod tool;
+
+pub use error::{Error, Result};

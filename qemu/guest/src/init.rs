@@ -31,6 +31,13 @@ pub const CUT_KEY: &str = "vm.cut=";
 /// Kernel command line word: do not run the activator (preparing a disk).
 pub const NO_ACTIVATION: &str = "vm.activate=no";
 
+/// Kernel command line key: the disk with releases, mounted read-only on
+/// [`RELEASES`].
+pub const RELEASES_KEY: &str = "vm.releases=";
+
+/// Where releases are found in every guest.
+pub const RELEASES: &str = "/media/releases";
+
 /// How long a device may take to appear after its module is loaded.
 const DEVICE_WAIT: Duration = Duration::from_secs(20);
 
@@ -45,6 +52,9 @@ pub fn run() -> io::Result<()> {
         .ok_or_else(|| io::Error::other(format!("{} did not appear", port.display())))?;
     let mut channel = Channel::open(&port)?;
     let command_line = fs::read_to_string("/proc/cmdline")?;
+    if let Some(device) = value(&command_line, RELEASES_KEY) {
+        mount_releases(device)?;
+    }
     if !command_line
         .split_whitespace()
         .any(|word| word == NO_ACTIVATION)
@@ -85,6 +95,20 @@ fn mount_api_file_systems() -> io::Result<()> {
     Ok(())
 }
 
+fn value<'a>(command_line: &'a str, key: &str) -> Option<&'a str> {
+    command_line
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix(key))
+}
+
+fn mount_releases(device: &str) -> io::Result<()> {
+    let path = Path::new(device);
+    wait_for(|| path.exists().then_some(()))
+        .ok_or_else(|| io::Error::other(format!("{device} did not appear")))?;
+    mount(Some(path), RELEASES, Some("ext4"), MsFlags::MS_RDONLY, None::<&str>)
+        .map_err(|error| io::Error::other(format!("mount {device} on {RELEASES}: {error}")))
+}
+
 fn load_modules(list: &Path) -> io::Result<()> {
     for path in fs::read_to_string(list)?.lines() {
         let file = File::open(path)
@@ -116,10 +140,7 @@ fn wait_for<T>(probe: impl Fn() -> Option<T>) -> Option<T> {
 
 fn activate(channel: &mut Channel, command_line: &str) -> io::Result<()> {
     let argv = [ACTIVATOR.to_owned()];
-    let cut = command_line
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix(CUT_KEY));
-    let exit = match cut {
+    let exit = match value(command_line, CUT_KEY) {
         None => exec::run(&argv)?,
         Some(text) => {
             let moment: Moment = text.parse().map_err(io::Error::other)?;

@@ -1,0 +1,174 @@
+//! What turns an unpacked base root into a test machine: configuration only,
+//! all of it in files a user could write as well.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use crate::cache::Key;
+use crate::debian::disk::{ROOT_UUID, STORE_UUID};
+use crate::debian::profile::{Initramfs, Layout, Profile};
+use crate::error::{Context, Result};
+use crate::programs::Programs;
+use crate::release::LABEL;
+
+/// Kernel options of every Debian guest. `panic=-1` and `rd.emergency=reboot`
+/// are part of the product's contract: without them an early failure stays
+/// where it is. The rest keeps an emulated boot short.
+pub(super) const KERNEL_OPTIONS: &str = "console=ttyS0 panic=-1 rd.emergency=reboot \
+    rd.shell=0 mitigations=off apparmor=0 selinux=0 audit=0 nokaslr \
+    cryptomgr.notests 8250.nr_uarts=1 random.trust_cpu=on no_timer_check \
+    systemd.show_status=1 modprobe.blacklist=kvm_amd,kvm,psmouse,serio_raw,evdev,button";
+
+/// Units that do nothing for a test but cost emulated seconds, or that want a
+/// writable /var, which a read-only root does not have.
+const MASKED: &[&str] = &[
+    "apt-daily-upgrade.timer",
+    "apt-daily.timer",
+    "dev-hugepages.mount",
+    "dev-mqueue.mount",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "getty.target",
+    "getty@tty1.service",
+    "modprobe@configfs.service",
+    "modprobe@drm.service",
+    "modprobe@efi_pstore.service",
+    "modprobe@fuse.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "remote-fs.target",
+    "serial-getty@ttyS0.service",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-ask-password-console.path",
+    "systemd-ask-password-wall.path",
+    "systemd-binfmt.service",
+    "systemd-journal-flush.service",
+    "systemd-logind.service",
+    "systemd-pstore.service",
+    "systemd-random-seed.service",
+    "systemd-timesyncd.service",
+    "systemd-tmpfiles-clean.timer",
+    "systemd-update-utmp-runlevel.service",
+    "systemd-update-utmp.service",
+    "systemd-user-sessions.service",
+];
+
+const GUEST_UNIT: &str = "\
+[Unit]
+Description=Command channel of op-dbus-vm
+
+[Service]
+ExecStart=/usr/libexec/op-dbus-vm-guest serve --port /dev/virtio-ports/op-dbus-vm
+";
+
+const JOURNALD: &str = "[Journal]\nStorage=volatile\nRuntimeMaxUse=8M\n";
+
+/// Only what the machine has: an image for every machine takes emulated
+/// seconds to unpack and to probe.
+const DRACUT: &str = "\
+hostonly=no
+compress=cat
+dracutmodules+=\" bash systemd systemd-initrd dracut-systemd udev-rules rootfs-block kernel-modules btrfs base fs-lib shutdown op-dbus \"
+drivers+=\" virtio_blk virtio_pci virtio_console btrfs ext4 overlay \"
+";
+
+const HEALTH: &str = r#"
+[mounts]
+lower = "/opt/op-dbus"
+overlay = "/usr/local/op-dbus"
+
+[[link]]
+path = "/usr/local/bin/op-dbus-demo"
+target = "bin/op-dbus-demo"
+
+[health]
+units = ["op-dbus-demo.service"]
+bus_names = ["org.opdbus.Demo"]
+settle_seconds = 5
+timeout_seconds = 90
+deadline_seconds = 300
+"#;
+
+/// Adds everything this module writes to a key.
+pub(super) fn recipe(key: Key, profile: Profile) -> Key {
+    [
+        KERNEL_OPTIONS,
+        &MASKED.join(","),
+        GUEST_UNIT,
+        JOURNALD,
+        DRACUT,
+        &deploy_toml(profile),
+        &fstab(profile),
+    ]
+    .into_iter()
+    .fold(key, Key::text)
+}
+
+/// Writes the configuration below `root`.
+pub(super) fn configure(root: &Path, profile: Profile, programs: &Programs) -> Result<()> {
+    let put = |path: &str, text: &str| {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap_or(root)).at("make", &path)?;
+        fs::write(&path, text).at("write", &path)
+    };
+    put("etc/fstab", &fstab(profile))?;
+    put("etc/hostname", "device\n")?;
+    put("etc/op-dbus/deploy.toml", &deploy_toml(profile))?;
+    put("etc/systemd/journald.conf.d/50-vm.conf", JOURNALD)?;
+    put("etc/systemd/system/op-dbus-vm-guest.service", GUEST_UNIT)?;
+    if profile.initramfs == Initramfs::Dracut {
+        put("etc/dracut.conf.d/50-vm.conf", DRACUT)?;
+    }
+    let units = root.join("etc/systemd/system");
+    for name in MASKED {
+        link("/dev/null", &units.join(name))?;
+    }
+    link(
+        "../op-dbus-vm-guest.service",
+        &units.join("multi-user.target.wants/op-dbus-vm-guest.service"),
+    )?;
+    let releases = root.join(op_dbus_vm_guest::init::RELEASES.trim_start_matches('/'));
+    fs::create_dir_all(&releases).at("make", &releases)?;
+    let guest = root.join("usr/libexec/op-dbus-vm-guest");
+    fs::copy(programs.guest(), &guest)
+        .at("copy", &guest)
+        .map(drop)
+}
+
+fn link(target: &str, path: &Path) -> Result<()> {
+    fs::create_dir_all(path.parent().unwrap_or(path)).at("make", path)?;
+    if path.symlink_metadata().is_ok() {
+        fs::remove_file(path).at("remove", path)?;
+    }
+    symlink(target, path).at("link", path)
+}
+
+/// `ro` for the Btrfs root: the harder case, because remounting it turns the
+/// shared superblock, and with it the store, read-only.
+fn fstab(profile: Profile) -> String {
+    let releases = op_dbus_vm_guest::init::RELEASES;
+    let root = match profile.layout {
+        Layout::BtrfsRoot => format!("UUID={ROOT_UUID} / btrfs ro,subvol=@rootfs 0 0"),
+        Layout::SeparateStore => format!("UUID={ROOT_UUID} / ext4 errors=remount-ro 0 0"),
+    };
+    format!("{root}\nLABEL={LABEL} {releases} ext4 ro,nofail 0 0\n")
+}
+
+fn deploy_toml(profile: Profile) -> String {
+    let uuid = match profile.layout {
+        Layout::BtrfsRoot => ROOT_UUID,
+        Layout::SeparateStore => STORE_UUID,
+    };
+    let way = match profile.initramfs {
+        Initramfs::Dracut => "initrd",
+        Initramfs::InitramfsTools => "generator",
+    };
+    format!(
+        "[store]\ndevice = \"UUID={uuid}\"\nsubvolume = \"@op-dbus\"\nwait_seconds = 20\n\n\
+         [activation]\nway = \"{way}\"\n{HEALTH}"
+    )
+}

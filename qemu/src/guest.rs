@@ -1,0 +1,281 @@
+//! A booted guest: waits for what it says, asks it to do things, ends it.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use op_dbus_vm_guest::proto::{Cut, Event, Exit, Request};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::qemu::{Hardware, Message, Qemu};
+
+/// How a boot ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// The guest restarted in good order.
+    Reboot,
+    /// The guest switched itself off.
+    PowerOff,
+    /// Its kernel crashed.
+    Panic,
+    /// The host cut its power.
+    PowerCut,
+}
+
+impl Ending {
+    /// One word for a timeline.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Reboot => "reboot",
+            Self::PowerOff => "power-off",
+            Self::Panic => "panic",
+            Self::PowerCut => "power cut",
+        }
+    }
+}
+
+/// A guest between power-on and its end.
+#[derive(Debug)]
+pub struct Guest {
+    qemu: Qemu,
+    console: PathBuf,
+    started: Instant,
+    lines: Vec<String>,
+    events: std::collections::VecDeque<Event>,
+    shutdown: Option<String>,
+    gone: bool,
+    ready: Option<(String, f64)>,
+}
+
+impl Guest {
+    /// Switches `hardware` on; its console goes to the file `console`.
+    pub fn boot(hardware: &Hardware, console: &Path) -> Result<Self> {
+        Ok(Self {
+            qemu: Qemu::start(hardware, console)?,
+            console: console.to_owned(),
+            started: Instant::now(),
+            lines: Vec::new(),
+            events: std::collections::VecDeque::new(),
+            shutdown: None,
+            gone: false,
+            ready: None,
+        })
+    }
+
+    /// Seconds since power-on.
+    pub fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    /// The kernel's boot id and the seconds it took to get ready, once it is.
+    pub fn ready(&self) -> Option<(&str, f64)> {
+        self.ready.as_ref().map(|(id, at)| (id.as_str(), *at))
+    }
+
+    /// Every console line so far.
+    pub fn console(&self) -> &[String] {
+        &self.lines
+    }
+
+    /// Waits until the guest serves the channel; its boot id.
+    pub fn wait_ready(&mut self, within: Duration) -> Result<String> {
+        loop {
+            match self.event("the guest to get ready", within)? {
+                Event::Ready { boot_id, .. } => {
+                    self.ready = Some((boot_id.clone(), self.seconds()));
+                    return Ok(boot_id);
+                }
+                // Early activation was to be cut but ended first.
+                Event::Missed(_) => {}
+                other => return Err(self.surprise("to get ready", &other)),
+            }
+        }
+    }
+
+    /// Waits for a console line that contains `text`, from the first line on.
+    pub fn wait_console(&mut self, text: &str, within: Duration) -> Result<String> {
+        let deadline = Instant::now() + within;
+        let mut seen = 0;
+        loop {
+            if let Some(line) = self
+                .lines
+                .iter()
+                .skip(seen)
+                .find(|line| line.contains(text))
+            {
+                return Ok(line.clone());
+            }
+            seen = self.lines.len();
+            if !self.pump(deadline) {
+                return Err(self.late(&format!("console text \"{text}\""), within));
+            }
+        }
+    }
+
+    /// Runs a program in the guest to its end.
+    pub fn run(&mut self, argv: &[&str], within: Duration) -> Result<Exit> {
+        let words: Vec<String> = argv.iter().map(ToString::to_string).collect();
+        self.request(&Request::Run(words), &argv.join(" "), within)
+    }
+
+    /// As [`run`](Self::run); anything but exit code 0 is an error.
+    pub fn check(&mut self, argv: &[&str], within: Duration) -> Result<String> {
+        let exit = self.run(argv, within)?;
+        if exit.code == 0 {
+            return Ok(exit.stdout);
+        }
+        Err(self.error(format!(
+            "`{}` ended with {}: {}",
+            argv.join(" "),
+            exit.code,
+            exit.stderr.trim()
+        )))
+    }
+
+    /// Replaces a file in the guest.
+    pub fn write(&mut self, path: &str, text: &str, within: Duration) -> Result<()> {
+        let write = op_dbus_vm_guest::proto::Write {
+            path: path.to_owned(),
+            text: text.to_owned(),
+        };
+        self.request(&Request::Write(write), path, within).map(drop)
+    }
+
+    /// Runs a program until a moment and cuts the power there. An error when
+    /// the program ends first.
+    pub fn cut_at(mut self, argv: &[String], at: &str, within: Duration) -> Result<Ending> {
+        let cut = Cut {
+            run: argv.to_vec(),
+            at: at.to_owned(),
+        };
+        self.qemu.send(&Request::Cut(cut))?;
+        self.cut_when_paused(at, within)
+    }
+
+    /// Waits until early activation stands at the moment the kernel command
+    /// line names, and cuts the power there.
+    pub fn cut_when_paused(mut self, at: &str, within: Duration) -> Result<Ending> {
+        match self.event(&format!("the moment {at}"), within)? {
+            Event::Paused { .. } => self.cut(),
+            Event::Missed(exit) => Err(self.error(format!(
+                "the moment {at} never came: the program ended with {}: {}",
+                exit.code,
+                exit.stderr.trim()
+            ))),
+            other => Err(self.surprise(&format!("to reach {at}"), &other)),
+        }
+    }
+
+    /// Cuts the power now.
+    pub fn cut(mut self) -> Result<Ending> {
+        self.qemu.kill()?;
+        Ok(Ending::PowerCut)
+    }
+
+    /// Asks the guest to restart or switch off, or to crash, and waits until it
+    /// has.
+    pub fn leave(&mut self, how: Ending, within: Duration) -> Result<Ending> {
+        let request = match how {
+            Ending::Reboot => Request::Reboot,
+            Ending::PowerOff => Request::Poweroff,
+            Ending::Panic => Request::Panic,
+            Ending::PowerCut => {
+                self.qemu.kill()?;
+                return Ok(Ending::PowerCut);
+            }
+        };
+        self.qemu.send(&request)?;
+        self.wait_end(within)
+    }
+
+    /// Waits until the guest ends by itself; how it did.
+    pub fn wait_end(&mut self, within: Duration) -> Result<Ending> {
+        let deadline = Instant::now() + within;
+        while !self.gone {
+            if !self.pump(deadline) && !self.gone {
+                return Err(self.late("the guest's end", within));
+            }
+        }
+        self.qemu.wait()?;
+        // What QEMU wrote last may still be on its way through the readers.
+        while self.pump(Instant::now() + Duration::from_millis(50)) {}
+        let panicked = self
+            .lines
+            .iter()
+            .any(|line| line.contains("Kernel panic - not syncing"));
+        match self.shutdown.as_deref() {
+            _ if panicked => Ok(Ending::Panic),
+            Some("guest-reset") => Ok(Ending::Reboot),
+            Some("guest-shutdown") => Ok(Ending::PowerOff),
+            Some("guest-panic") => Ok(Ending::Panic),
+            other => Err(self.error(format!(
+                "QEMU ended without the guest's doing ({})",
+                other.unwrap_or("no reason given")
+            ))),
+        }
+    }
+
+    fn request(&mut self, request: &Request, what: &str, within: Duration) -> Result<Exit> {
+        self.qemu.send(request)?;
+        match self.event(&format!("the end of `{what}`"), within)? {
+            Event::Exit(exit) => Ok(exit),
+            other => Err(self.surprise(&format!("to finish `{what}`"), &other)),
+        }
+    }
+
+    fn event(&mut self, what: &str, within: Duration) -> Result<Event> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(event);
+            }
+            if self.gone {
+                return Err(self.error(format!("the guest ended while we waited for {what}")));
+            }
+            if !self.pump(deadline) && !self.gone {
+                return Err(self.late(what, within));
+            }
+        }
+    }
+
+    /// Takes in one message; false at the deadline and after the end.
+    fn pump(&mut self, deadline: Instant) -> bool {
+        match self.qemu.next(deadline) {
+            None => return false,
+            Some(Message::Gone) => {
+                let first = !self.gone;
+                self.gone = true;
+                return first;
+            }
+            Some(Message::Console(line)) => self.lines.push(line),
+            Some(Message::Guest(event)) => self.events.push_back(event),
+            Some(Message::Monitor(event)) => {
+                if event.get("event").and_then(Value::as_str) == Some("SHUTDOWN") {
+                    let reason = event.pointer("/data/reason").and_then(Value::as_str);
+                    self.shutdown = reason.map(str::to_owned);
+                }
+            }
+        }
+        true
+    }
+
+    fn late(&self, what: &str, within: Duration) -> Error {
+        Error::Deadline {
+            what: what.to_owned(),
+            seconds: within.as_secs(),
+            console: self.console.display().to_string(),
+        }
+    }
+
+    fn error(&self, what: String) -> Error {
+        Error::Guest {
+            what,
+            console: self.console.display().to_string(),
+        }
+    }
+
+    fn surprise(&self, expected: &str, event: &Event) -> Error {
+        self.error(format!("the guest was {expected}, but said {event:?}"))
+    }
+}
