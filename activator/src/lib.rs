@@ -10,11 +10,27 @@
 //! | [`lock`] | the store's lock |
 //! | [`activation`] | `/run/op-dbus/activation.json` |
 //! | [`identity`] | whether a deployment is what was published |
+//! | [`history`] | a boot record from the audit log, when all copies are lost |
+//! | [`boot`] | the boot role: from the configuration to a mounted version |
+//! | [`choose`] | asking and trying until a candidate is activated |
+//! | [`device`], [`session`] | the store's device, and its mount |
+//! | [`mount`], [`overlay`] | detached trees, and the overlay over a version |
+//! | [`kmsg`] | the kernel log as log backend |
 
 pub mod activation;
+pub mod boot;
+pub mod choose;
+pub mod cli;
 pub mod config;
+pub mod device;
 pub mod files;
+pub mod history;
 pub mod identity;
+pub mod kmsg;
 pub mod layout;
 pub mod lock;
+pub mod mount;
+pub mod overlay;
 pub mod records;
+pub mod session;
+pub mod steps;

@@ -61,6 +61,12 @@ pub fn open_dir(path: &Path) -> Result<OwnedFd> {
     .map_err(|why| Error::new("open directory", path, why))
 }
 
+/// Opens for reading what a path descriptor (`O_PATH`) of a directory stands for.
+pub fn reopen_dir(dir: impl AsFd) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(dir, ".", flags, Mode::empty())?)
+}
+
 /// Splits a path into an open parent directory and a name.
 fn parent_of(path: &Path) -> Result<(OwnedFd, &OsStr)> {
     let name = path

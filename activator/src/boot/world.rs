@@ -1,0 +1,229 @@
+//! Trying a candidate for real: identity, count, mounts.
+
+use std::io;
+use std::os::fd::AsFd as _;
+
+use op_dbus_bootstate::record::{self, Outcome};
+use op_dbus_bootstate::store::Writer;
+use op_dbus_bootstate::{BootId, Deployment, Record, Slot};
+
+use super::Options;
+use crate::choose::{self, Unfit};
+use crate::config::Mounts;
+use crate::identity::{self, Check};
+use crate::mount::{Detached, MountPoint};
+use crate::overlay::{self, Origin};
+use crate::records::Records;
+use crate::steps::Steps;
+
+/// The medium and the host, as a boot finds them.
+pub(super) struct World<'a> {
+    pub(super) options: &'a Options,
+    pub(super) steps: &'a mut Steps,
+    pub(super) writer: &'a mut Writer<Records>,
+    pub(super) boot_id: BootId,
+    pub(super) store_read_only: bool,
+    pub(super) points: Points,
+    pub(super) degraded: Vec<String>,
+}
+
+/// The two places a version is mounted on.
+pub(super) struct Points {
+    lower: MountPoint,
+    overlay: MountPoint,
+}
+
+impl Points {
+    /// Finds both. A missing one is the host's fault and would fail every
+    /// version, so this comes before any is counted or blamed.
+    pub(super) fn find(options: &Options, mounts: &Mounts) -> Result<Self, String> {
+        let sysroot = &options.layout.sysroot;
+        let open = |path| {
+            MountPoint::open(sysroot, path).map_err(|why| {
+                format!(
+                    "{}: open the mount point: {why}; make it with: op-dbus-stage prepare",
+                    options.layout.host(path).display()
+                )
+            })
+        };
+        Ok(Self {
+            lower: open(&mounts.lower)?,
+            overlay: open(&mounts.overlay)?,
+        })
+    }
+
+    /// Whether the version is mounted there already: a second run in one boot.
+    fn hold(&self, deployment: &Deployment) -> Result<bool, String> {
+        let (lower, overlay) = (self.lower.is_occupied(), self.overlay.is_occupied());
+        if !lower && !overlay {
+            return Ok(false);
+        }
+        let same = lower
+            && overlay
+            && op_dbus_btrfs::reopen_dir(self.lower.dir())
+                .and_then(op_dbus_btrfs::subvol_info)
+                .is_ok_and(|info| info.uuid == deployment.identity.uuid.0);
+        if same {
+            return Ok(true);
+        }
+        Err(
+            "something else is mounted on the mount points; unmount it, or reboot to activate another version"
+                .to_owned(),
+        )
+    }
+}
+
+impl World<'_> {
+    fn degrade(&mut self, found: &overlay::Degraded) {
+        log::warn!("degraded: {}: {}", found.word, found.why);
+        if !self.degraded.iter().any(|word| word == found.word) {
+            self.degraded.push(found.word.to_owned());
+        }
+    }
+
+    /// What the candidate's overlay begins with (docs, "Overlay").
+    fn origin(&self, base: &Record, slot: Slot, deployment: &Deployment) -> Origin {
+        let (Slot::Trial, Some(trial)) = (slot, &base.trial) else {
+            return Origin::Own;
+        };
+        let good = base.good.as_ref().map(|good| good.version.clone());
+        if trial.origin == record::Origin::Rollback {
+            return Origin::OwnOr(good);
+        }
+        let goes_on = base.last_boot.as_ref().is_some_and(|last| {
+            let same_boot = last.boot_id == self.boot_id;
+            let same_trial = last.choice
+                == record::Choice::Deployment {
+                    slot,
+                    digest: deployment.digest,
+                };
+            same_trial && (same_boot || last.refunded)
+        });
+        if goes_on {
+            return Origin::OwnOr(good);
+        }
+        Origin::Fresh {
+            from: good,
+            keep_old: trial.attempts == 0,
+        }
+    }
+
+    fn mount(&mut self, base: &Record, slot: Slot, deployment: &Deployment) -> io::Result<()> {
+        let layout = &self.options.layout;
+        let version = &deployment.version;
+        let path = layout.deployment(version);
+        let dir = op_dbus_btrfs::open_dir(&path).map_err(|why| why.source)?;
+        let lower = Detached::read_only_clone(&dir)?;
+        self.steps.done("lower");
+
+        let usable = if self.store_read_only {
+            Ok(())
+        } else {
+            overlay::prepare(layout, deployment, &self.origin(base, slot, deployment))
+        };
+        self.steps.done("overlay-prepare");
+        let (over, less) =
+            overlay::build(layout, version, dir.as_fd(), self.store_read_only, usable)?;
+        if let Some(less) = less {
+            self.degrade(&less);
+        }
+        self.steps.done("overlay");
+
+        let lower = lower.attach(&self.points.lower)?;
+        let over = over.attach(&self.points.overlay)?;
+        lower.keep();
+        over.keep();
+        self.steps.done("attach");
+        Ok(())
+    }
+}
+
+impl choose::World for World<'_> {
+    fn check(&mut self, _slot: Slot, deployment: &Deployment) -> Result<(), Unfit> {
+        if !self.options.dry_run {
+            self.points.hold(deployment).map_err(Unfit::Host)?;
+        }
+        let path = self.options.layout.deployment(&deployment.version);
+        let found = identity::check(&path, &deployment.identity);
+        self.steps.done("identity");
+        let (outcome, why) = match found {
+            Check::Intact => return Ok(()),
+            Check::Missing(why) => (Outcome::Missing, why),
+            Check::Altered(why) => (Outcome::Altered, why),
+            // The medium no longer gives this subvolume away; others it may.
+            Check::Unreadable(why) => (Outcome::ActivationFailed, why),
+        };
+        log::error!("{} not activated: {why}", deployment.version);
+        Err(Unfit::Candidate(outcome, why))
+    }
+
+    fn commit(&mut self, base: &Record, next: Record) -> Result<Record, String> {
+        if self.options.dry_run {
+            return Ok(next);
+        }
+        let written = self.writer.commit(Some(base), next);
+        self.steps.done("count");
+        let written = written.map_err(|why| why.to_string())?;
+        if let Some(last) = &written.last_boot {
+            announce(&written, last);
+        }
+        Ok(written)
+    }
+
+    fn activate(
+        &mut self,
+        base: &Record,
+        slot: Slot,
+        deployment: &Deployment,
+    ) -> Result<(), Unfit> {
+        if self.options.dry_run || self.points.hold(deployment).map_err(Unfit::Host)? {
+            return Ok(());
+        }
+        self.mount(base, slot, deployment)
+            .map_err(|why| blame(deployment, &why))
+    }
+}
+
+/// Says what was counted.
+fn announce(record: &Record, last: &record::LastBoot) {
+    let record::Choice::Deployment { slot, digest } = last.choice else {
+        return;
+    };
+    let version = record
+        .deployments()
+        .find(|(_, deployment)| deployment.digest == digest)
+        .map(|(_, deployment)| deployment.version.clone());
+    let (Some(version), unblessed) = (version, record.good_unblessed) else {
+        return;
+    };
+    match (slot, &record.trial) {
+        (Slot::Trial, Some(trial)) => {
+            let left = trial.tries_left;
+            log::info!("counted {version} (trial, {left} tries left)");
+        }
+        (Slot::Fallback, _) => log::info!(
+            "counted {version} (fallback, unblessed boot {})",
+            record.fallback_unblessed
+        ),
+        _ => log::info!("counted {version} (good, unblessed boot {unblessed})"),
+    }
+}
+
+/// Who is to blame for a mount that failed. The subvolume was there and intact a
+/// moment ago; only what the medium says of *it* counts against the version.
+fn blame(deployment: &Deployment, why: &io::Error) -> Unfit {
+    let of_medium = [
+        libc::EIO,
+        libc::EUCLEAN,
+        libc::ESTALE,
+        libc::ENOENT,
+        libc::EBADMSG,
+    ];
+    let text = format!("{}: mount: {why}", deployment.version);
+    match why.raw_os_error() {
+        Some(error) if of_medium.contains(&error) => {
+            Unfit::Candidate(Outcome::ActivationFailed, text)
+        }
+        _ => Unfit::Host(text),
+    }
+}
