@@ -3,13 +3,16 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::activation::{Activation, Outcome};
 use crate::boot;
+use crate::config::Config;
 use crate::device::Devices;
 use crate::kmsg;
 use crate::layout::Layout;
+use crate::links;
+use crate::store_rw;
 
 /// Printed with `--help` and after a mistake.
 const USAGE: &str = "\
@@ -153,10 +156,19 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let config = arguments.config.clone().unwrap_or_else(|| layout.config());
     match arguments.role {
         Role::Boot => boot(&arguments, layout, config),
-        Role::StoreRw => {}
-        Role::Links => {}
+        Role::StoreRw => with_config(&config, |config| store_rw::run(&layout, config)),
+        Role::Links => with_config(&config, |config| links::run(&layout, config)),
     }
     0
+}
+
+/// Runs a later role. Without a configuration there is nothing to do, and the
+/// boot goes on.
+fn with_config(path: &Path, role: impl FnOnce(&Config)) {
+    match Config::load(path) {
+        Ok(config) => role(&config),
+        Err(why) => log::error!("{why}"),
+    }
 }
 
 /// A reader that has gone away is no reason to fail a boot.

@@ -15,6 +15,8 @@
 //! | [`choose`] | asking and trying until a candidate is activated |
 //! | [`device`], [`session`] | the store's device, and its mount |
 //! | [`mount`], [`overlay`] | detached trees, and the overlay over a version |
+//! | [`store_rw`] | the store-rw role: undoes `ro` in fstab for the store |
+//! | [`links`] | the links role: links from the host into the version |
 //! | [`kmsg`] | the kernel log as log backend |
 
 pub mod activation;
@@ -28,9 +30,11 @@ pub mod history;
 pub mod identity;
 pub mod kmsg;
 pub mod layout;
+pub mod links;
 pub mod lock;
 pub mod mount;
 pub mod overlay;
 pub mod records;
 pub mod session;
 pub mod steps;
+pub mod store_rw;

@@ -119,7 +119,8 @@ impl World<'_> {
         let usable = if self.store_read_only {
             Ok(())
         } else {
-            overlay::prepare(layout, deployment, &self.origin(base, slot, deployment))
+            let origin = self.origin(base, slot, deployment);
+            overlay::prepare(layout, version, &deployment.digest, &origin)
         };
         self.steps.done("overlay-prepare");
         let (over, less) =

@@ -74,11 +74,6 @@ impl Detached {
         self.tree.as_fd()
     }
 
-    /// Whether the file system, or this mount of it, is read-only.
-    pub fn is_read_only(&self) -> io::Result<bool> {
-        is_read_only(&self.tree)
-    }
-
     /// Attaches the tree.
     pub fn attach(self, point: &MountPoint) -> io::Result<Attached> {
         rustix::mount::move_mount(
@@ -140,13 +135,18 @@ impl Attached {
 impl Drop for Attached {
     fn drop(&mut self) {
         if let Some(tree) = &self.tree {
-            // By descriptor: a path might lead to something mounted meanwhile.
-            let path = format!("/proc/self/fd/{}", tree.as_raw_fd());
-            if let Err(why) = rustix::mount::unmount(path, UnmountFlags::DETACH) {
+            if let Err(why) = unmount(tree.as_fd()) {
                 log::error!("a mount could not be taken back: {why}");
             }
         }
     }
+}
+
+/// Unmounts what a descriptor is the root of. By descriptor, because a path
+/// might lead to something mounted meanwhile.
+fn unmount(root: BorrowedFd<'_>) -> io::Result<()> {
+    let path = format!("/proc/self/fd/{}", root.as_raw_fd());
+    Ok(rustix::mount::unmount(path, UnmountFlags::DETACH)?)
 }
 
 impl MountPoint {
@@ -168,6 +168,11 @@ impl MountPoint {
     /// Whether something is mounted on it.
     pub fn is_occupied(&self) -> bool {
         self.occupied
+    }
+
+    /// Unmounts what is mounted on it; programs that use it keep it until they end.
+    pub fn unmount(self) -> io::Result<()> {
+        unmount(self.dir.as_fd())
     }
 
     /// The directory, or the root of what is mounted on it.

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::layout::Layout;
-use crate::mount::Detached;
+use crate::mount::{self, Detached};
 
 mod prepare;
 
@@ -85,7 +85,7 @@ pub fn build(
     if !store_read_only {
         match writable(layout, version) {
             Ok(tree) => {
-                let found = probe(&tree, deployment);
+                let found = probe(tree.root(), deployment);
                 return Ok((tree, found));
             }
             Err(error) => why = format!("mount the overlay: {error}"),
@@ -147,8 +147,8 @@ fn read_only(layout: &Layout, version: &Version) -> io::Result<Detached> {
 /// Whether an overlay takes writes. On a full disk it mounts with success, but
 /// read-only (measured), so the flag is looked at first; then a *new* name is
 /// made and removed, because removing an existing one would leave a whiteout.
-pub fn probe(tree: &Detached, deployment: BorrowedFd<'_>) -> Option<Degraded> {
-    match tree.is_read_only() {
+pub fn probe(root: BorrowedFd<'_>, deployment: BorrowedFd<'_>) -> Option<Degraded> {
+    match mount::is_read_only(root) {
         Ok(false) => {}
         Ok(true) => {
             return Some(degraded(
@@ -158,7 +158,7 @@ pub fn probe(tree: &Detached, deployment: BorrowedFd<'_>) -> Option<Degraded> {
         }
         Err(why) => return Some(degraded(word::OVERLAY_NOT_WRITABLE, why.to_string())),
     }
-    match touch(tree.root(), deployment) {
+    match touch(root, deployment) {
         Ok(()) => None,
         Err(why) => Some(degraded(
             word::OVERLAY_NOT_WRITABLE,
@@ -168,7 +168,7 @@ pub fn probe(tree: &Detached, deployment: BorrowedFd<'_>) -> Option<Degraded> {
 }
 
 /// Makes and removes a new name.
-pub(crate) fn touch(root: BorrowedFd<'_>, deployment: BorrowedFd<'_>) -> io::Result<()> {
+fn touch(root: BorrowedFd<'_>, deployment: BorrowedFd<'_>) -> io::Result<()> {
     let create = || {
         rustix::fs::openat(
             root,

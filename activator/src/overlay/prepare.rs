@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use op_dbus_bootstate::{Deployment, Digest, Version};
+use op_dbus_bootstate::{Digest, Version};
 use rustix::fs::XattrFlags;
 
 use crate::layout::Layout;
@@ -37,8 +37,12 @@ pub enum Origin {
 }
 
 /// Makes the overlay subvolume of a version ready: with `upper/` and `work/`.
-pub fn prepare(layout: &Layout, deployment: &Deployment, origin: &Origin) -> Result<(), String> {
-    let version = &deployment.version;
+pub fn prepare(
+    layout: &Layout,
+    version: &Version,
+    digest: &Digest,
+    origin: &Origin,
+) -> Result<(), String> {
     let path = layout.overlay(version);
     let exists = path.symlink_metadata().is_ok();
     let (from, keep_old) = match origin {
@@ -54,10 +58,10 @@ pub fn prepare(layout: &Layout, deployment: &Deployment, origin: &Origin) -> Res
     remove(&new)?;
     begin(layout, from.filter(|good| *good != version), &new)?;
     fill(&new, &layout.deployment(version))
-        .and_then(|()| set_owner(&new, &deployment.digest))
+        .and_then(|()| set_owner(&new, digest))
         .map_err(|why| format!("{}: {why}", new.display()))?;
     if exists {
-        if keep_old || owner(&path) != Some(deployment.digest) {
+        if keep_old || owner(&path) != Some(*digest) {
             let aside = beside(&path, "", ".old");
             remove(&aside)?;
             rename(&path, &aside)?;

@@ -1,6 +1,12 @@
 //! A device for tests: a Btrfs store on a loop device, a host root and a `/run`
 //! in a temporary directory, all in a mount namespace that ends with the test.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing
+)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
