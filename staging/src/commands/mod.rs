@@ -1,0 +1,36 @@
+//! One module a command.
+
+mod audit;
+mod bless;
+mod cancel;
+mod condemn;
+mod generate;
+mod orderly_shutdown;
+pub(crate) mod prepare;
+pub(crate) mod receive;
+mod rollback;
+mod running;
+mod stage;
+pub(crate) mod status;
+
+use crate::cli::Command;
+use crate::context::Context;
+use crate::error::{Exit, Result};
+
+/// Runs one command.
+pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
+    match command {
+        Command::Prepare(args) => prepare::run(context, args),
+        Command::Receive(args) => receive::run(context, args),
+        Command::Stage(args) => stage::run(context, args),
+        Command::Cancel => cancel::run(context),
+        Command::Bless => bless::run(context),
+        Command::Condemn(args) => condemn::run(context, args),
+        Command::Rollback(args) => rollback::run(context, args),
+        Command::Status => status::run(context),
+        Command::Audit(args) => audit::run(context, args),
+        Command::OrderlyShutdown => orderly_shutdown::run(context),
+        Command::Man(args) => generate::man(context, args),
+        Command::Completions(args) => generate::completions(context, args),
+    }
+}

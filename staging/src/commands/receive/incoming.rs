@@ -1,0 +1,163 @@
+//! The private receive area: `incoming/`.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use op_dbus_activator::lock::Lock;
+use op_dbus_bootstate::Version;
+use op_dbus_sendstream::Summary;
+
+use crate::context::Context;
+use crate::digest::{self, Tree};
+use crate::error::{Exit, Failure, Result};
+use crate::session::lock_failure;
+
+/// Name of the lock in `incoming/`.
+const LOCK: &str = "lock";
+
+/// `incoming/`, held by this run.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    path: PathBuf,
+    _lock: Lock,
+}
+
+/// One run's directory in it; removed with all it holds when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Area {
+    path: PathBuf,
+}
+
+/// What a stream became.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// The subvolume in `incoming/`.
+    pub(crate) path: PathBuf,
+    /// Its content, as the disk holds it.
+    pub(crate) tree: Tree,
+    /// Its security epoch.
+    pub(crate) epoch: u32,
+}
+
+impl Incoming {
+    /// Takes `incoming/` for this run; one at a time.
+    pub(crate) fn lock(context: &Context) -> Result<Self> {
+        let path = context.layout.incoming_dir();
+        let layout = context.layout.clone().with_store(&path);
+        let lock = Lock::acquire(&layout, Duration::ZERO).map_err(lock_failure)?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// Removes what a killed run left.
+    pub(crate) fn clear(&self) -> Result<()> {
+        let fail = |why| Failure::io(format_args!("{}: read", self.path.display()), why);
+        for entry in fs::read_dir(&self.path).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            if entry.file_name() != LOCK {
+                let path = entry.path();
+                remove(&path).map_err(|why| {
+                    Failure::io(format_args!("{}: remove leftover", path.display()), why)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes this run's directory.
+    pub(crate) fn area(&self, version: &Version) -> Result<Area> {
+        let path = self.path.join(format!("{version}.{}", std::process::id()));
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(|why| {
+                Failure::io(format_args!("{}: create directory", path.display()), why)
+            })?;
+        Ok(Area { path })
+    }
+}
+
+/// Removes a directory of ours: subvolumes are deleted, links not followed.
+fn remove(path: &Path) -> io::Result<()> {
+    if !path.symlink_metadata()?.is_dir() {
+        return fs::remove_file(path);
+    }
+    if op_dbus_btrfs::is_subvolume(path).map_err(|why| why.source)? {
+        return op_dbus_btrfs::delete_subvolume(path).map_err(|why| why.source);
+    }
+    for entry in fs::read_dir(path)? {
+        remove(&entry?.path())?;
+    }
+    fs::remove_dir(path)
+}
+
+impl Drop for Area {
+    fn drop(&mut self) {
+        // Should it fail, the next run clears it, and tells if that fails too.
+        let _ = remove(&self.path);
+    }
+}
+
+impl Area {
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Commits what was received and checks it: exactly the one subvolume of the
+    /// stream, read-only, marked as received. Then its content.
+    pub(crate) fn check(&self, summary: &Summary) -> Result<Received> {
+        op_dbus_btrfs::sync_filesystem(&self.path)?;
+        let path = self.path.join(&summary.name);
+        let refuse = |why: &dyn std::fmt::Display| {
+            Failure::new(
+                Exit::Verification,
+                path.display(),
+                why,
+                "nothing was published; send the version again",
+            )
+        };
+        let mut names = Vec::new();
+        for entry in
+            fs::read_dir(&self.path).map_err(|why| Failure::io(self.path.display(), why))?
+        {
+            names.push(
+                entry
+                    .map_err(|why| Failure::io(self.path.display(), why))?
+                    .file_name(),
+            );
+        }
+        if names != [summary.name.as_str()] {
+            return Err(refuse(&"the stream left something beside its subvolume"));
+        }
+        let info = op_dbus_btrfs::info_of(&path)?;
+        if !info.is_read_only() || info.received_uuid != summary.uuid {
+            return Err(refuse(&"the subvolume was not received completely"));
+        }
+        let tree = digest::tree(&path).map_err(|why| refuse(&why))?;
+        let epoch = epoch(&path).map_err(|why| refuse(&why))?;
+        Ok(Received { path, tree, epoch })
+    }
+}
+
+/// The release's security epoch: a number in `share/op-dbus/epoch`, 0 without it.
+fn epoch(tree: &Path) -> std::result::Result<u32, String> {
+    use std::io::Read as _;
+
+    use rustix::fs::{Mode, OFlags, ResolveFlags};
+    let name = "share/op-dbus/epoch";
+    let dir = op_dbus_btrfs::open_dir(tree).map_err(|why| why.to_string())?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = match rustix::fs::openat2(&dir, name, flags, Mode::empty(), resolve) {
+        Ok(file) => fs::File::from(file),
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(0),
+        Err(why) => return Err(format!("{name}: {why}")),
+    };
+    let mut text = String::new();
+    let read = file.take(32).read_to_string(&mut text);
+    read.map_err(|why| format!("{name}: {why}"))?;
+    text.trim().parse().map_err(|why| format!("{name}: {why}"))
+}

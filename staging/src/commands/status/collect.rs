@@ -1,0 +1,259 @@
+//! What there is to tell.
+
+use op_dbus_activator::activation::Activation;
+use op_dbus_activator::identity::{self, Check};
+use op_dbus_activator::records::Records;
+use op_dbus_bootstate::record::Choice;
+use op_dbus_bootstate::store::{self, Loaded, Reading, Verdict};
+use op_dbus_bootstate::{BootId, Deployment, Digest, Record};
+use serde_json::{Value, json};
+
+use crate::auditlog::{AuditLog, State};
+use crate::context::{Context, Report};
+use crate::deployments::Deployments;
+
+/// A version of the store.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    /// What it is.
+    pub(crate) deployment: Deployment,
+    /// Its size in bytes.
+    pub(crate) bytes: u64,
+    /// When it was received, by the device's clock.
+    pub(crate) received_at: String,
+    /// What is wrong with it, if anything.
+    pub(crate) defect: Option<String>,
+}
+
+/// Everything status knows.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    /// Why the store can't be read; nothing below it is known then.
+    pub(crate) store: Option<String>,
+    /// What this boot activated.
+    pub(crate) activation: Option<Activation>,
+    /// The kernel's id of this boot.
+    pub(crate) boot_id: Option<BootId>,
+    /// The record's state, in a word.
+    pub(crate) state: &'static str,
+    /// Of each copy, its state.
+    pub(crate) copies: Vec<(&'static str, String)>,
+    /// The record.
+    pub(crate) record: Option<Record>,
+    /// The versions of the store, newest first.
+    pub(crate) versions: Vec<Known>,
+    /// Lines of the audit log, if it is sound.
+    pub(crate) audit_lines: Option<u64>,
+    /// What is wrong, a sentence each.
+    pub(crate) problems: Vec<String>,
+}
+
+/// Looks at everything.
+pub(crate) fn collect(context: &Context) -> Facts {
+    let mut facts = Facts {
+        state: "unreadable",
+        ..Facts::default()
+    };
+    if let Err(why) = context.config() {
+        facts.problems.push(why.to_string());
+    }
+    match context.boot_id() {
+        Ok(boot_id) => facts.boot_id = Some(boot_id),
+        Err(why) => facts.problems.push(why.to_string()),
+    }
+    match context.activation() {
+        Ok(activation) => facts.activation = activation,
+        Err(why) => facts.problems.push(why.to_string()),
+    }
+    if let Err(why) = context.require_store() {
+        facts.store = Some(why.to_string());
+        facts.problems.push(why.to_string());
+        return facts;
+    }
+    record(context, &mut facts);
+    versions(context, &mut facts);
+    audit(context, &mut facts);
+    facts
+}
+
+fn record(context: &Context, facts: &mut Facts) {
+    let loaded = store::load(&mut Records::new(&context.layout));
+    let verdict = loaded.verdict();
+    facts.state = verdict.word();
+    facts.copies = copies(&loaded);
+    facts.record = verdict.record().cloned();
+    let problem = match &verdict {
+        Verdict::Intact(_) | Verdict::Stale(..) => return,
+        Verdict::OneCopy(_, copy) => format!("boot record: {} is lost; the next command that changes something restores it", copy.file_name()),
+        Verdict::Rebuilt(_) => "boot record: both copies are lost; the one of the last bless is used".to_owned(),
+        Verdict::Lost => "boot record: every copy is lost; the next command that changes something rebuilds it from the audit log".to_owned(),
+        Verdict::NewerFormat(format, _) => format!("boot record: it has format {format}, of a newer release; this program changes nothing"),
+    };
+    facts.problems.push(problem);
+}
+
+fn copies(loaded: &Loaded) -> Vec<(&'static str, String)> {
+    let word = |reading: &Reading| match reading {
+        Reading::Valid(record) => format!("sequence {}", record.sequence),
+        Reading::Absent => "missing".to_owned(),
+        Reading::Bad(why) => why.to_string(),
+        Reading::Unreadable(why) => why.clone(),
+    };
+    use op_dbus_bootstate::store::Copy;
+    [
+        (Copy::Zero, &loaded.zero),
+        (Copy::One, &loaded.one),
+        (Copy::Blessed, &loaded.blessed),
+    ]
+    .map(|(copy, reading)| (copy.file_name(), word(reading)))
+    .into()
+}
+
+fn versions(context: &Context, facts: &mut Facts) {
+    let deployments = match Deployments::read(&context.layout) {
+        Ok(deployments) => deployments,
+        Err(why) => return facts.problems.push(why.to_string()),
+    };
+    facts.problems.extend(deployments.problems.iter().cloned());
+    for receipt in deployments.receipts() {
+        let deployment = receipt.deployment.clone();
+        let path = context.layout.deployment(&deployment.version);
+        let defect = match identity::check(&path, &deployment.identity) {
+            Check::Intact => None,
+            Check::Missing(why) | Check::Altered(why) | Check::Unreadable(why) => Some(why),
+        };
+        facts.versions.push(Known {
+            deployment,
+            bytes: receipt.bytes,
+            received_at: receipt.received_at.clone(),
+            defect,
+        });
+    }
+    let Some(record) = &facts.record else { return };
+    for (slot, deployment) in record.deployments() {
+        let path = context.layout.deployment(&deployment.version);
+        if let Check::Missing(why) | Check::Altered(why) | Check::Unreadable(why) =
+            identity::check(&path, &deployment.identity)
+        {
+            facts.problems.push(format!(
+                "{slot} {}: {why}; receive it again",
+                deployment.version
+            ));
+        }
+    }
+}
+
+fn audit(context: &Context, facts: &mut Facts) {
+    let log = AuditLog::new(&context.layout.store);
+    let anchor = facts.record.as_ref().map(|record| record.audit);
+    match log.read(anchor, |_| ()) {
+        Ok(State::Sound { head, .. }) => facts.audit_lines = Some(head.length),
+        Ok(State::Broken(why)) => facts.problems.push(format!("audit log: {why}")),
+        Err(why) => facts
+            .problems
+            .push(format!("{}: read: {why}", log.path().display())),
+    }
+    for aside in log.set_aside().unwrap_or_default() {
+        facts.problems.push(format!(
+            "audit log: an earlier one did not verify and was set aside as {}",
+            aside.display()
+        ));
+    }
+    if let Some(missed) = anchor.map(|head| head.missed).filter(|&missed| missed > 0) {
+        facts.problems.push(format!(
+            "audit log: {missed} transitions could not be logged"
+        ));
+    }
+}
+
+impl Facts {
+    /// Whether `activation.json` is of this boot.
+    pub(crate) fn is_this_boot(&self) -> bool {
+        let written = self
+            .activation
+            .as_ref()
+            .and_then(|activation| activation.boot_id);
+        written.is_some() && written == self.boot_id
+    }
+
+    /// The version name of a digest, as far as known.
+    pub(crate) fn name(&self, digest: &Digest) -> Option<String> {
+        let record = self.record.as_ref()?;
+        let held = record.deployments().map(|(_, deployment)| deployment);
+        let stored = self.versions.iter().map(|known| &known.deployment);
+        let name = held
+            .chain(stored)
+            .find(|deployment| deployment.digest == *digest);
+        let quarantined = || {
+            record
+                .quarantine
+                .get(digest)
+                .map(|entry| entry.version.to_string())
+        };
+        name.map(|deployment| deployment.version.to_string())
+            .or_else(quarantined)
+    }
+
+    /// As JSON.
+    pub(crate) fn fields(&self, report: Report) -> Report {
+        let copies: serde_json::Map<_, _> = self
+            .copies
+            .iter()
+            .map(|(name, word)| ((*name).to_owned(), Value::from(word.as_str())))
+            .collect();
+        let record = self.record.as_ref();
+        let deployment = |held: Option<&Deployment>| {
+            held.map(
+                |held| json!({"version": held.version, "digest": held.digest, "epoch": held.epoch}),
+            )
+        };
+        let trial = record.and_then(|record| record.trial.as_ref()).map(|trial| {
+            json!({
+                "version": trial.deployment.version, "digest": trial.deployment.digest, "epoch": trial.deployment.epoch,
+                "tries_left": trial.tries_left, "refunds_left": trial.refunds_left,
+                "attempts": trial.attempts, "origin": trial.origin,
+            })
+        });
+        let last = record
+            .and_then(|record| record.last_boot.as_ref())
+            .map(|last| {
+                let (slot, digest) = match &last.choice {
+                    Choice::Deployment { slot, digest } => (Some(slot), Some(digest)),
+                    Choice::Rescue => (None, None),
+                };
+                json!({
+                    "boot_id": last.boot_id, "slot": slot, "digest": digest,
+                    "version": digest.and_then(|digest| self.name(digest)),
+                    "reason": last.reason, "sentence": last.reason.sentence(),
+                    "refunded": last.refunded, "verdict": last.verdict,
+                })
+            });
+        let versions: Vec<_> = self
+            .versions
+            .iter()
+            .map(|known| {
+                json!({
+                    "version": known.deployment.version, "digest": known.deployment.digest,
+                    "epoch": known.deployment.epoch, "bytes": known.bytes,
+                    "received_at": known.received_at, "intact": known.defect.is_none(), "defect": known.defect,
+                })
+            })
+            .collect();
+        report
+            .object("activation", &self.activation)
+            .field("this_boot", self.is_this_boot())
+            .field("store", self.store.clone())
+            .field("record", json!({"state": self.state, "sequence": record.map(|record| record.sequence), "copies": copies}))
+            .field("good", deployment(record.and_then(|record| record.good.as_ref())))
+            .field("fallback", deployment(record.and_then(|record| record.fallback.as_ref())))
+            .field("trial", trial)
+            .object("quarantine", &record.map(|record| record.quarantine.entries().to_vec()))
+            .field("epoch_floor", record.map(|record| record.epoch_floor))
+            .field("good_unblessed", record.map(|record| record.good_unblessed))
+            .field("fallback_unblessed", record.map(|record| record.fallback_unblessed))
+            .field("last_boot", last)
+            .field("versions", versions)
+            .field("audit", json!({"lines": self.audit_lines, "missed": record.map(|record| record.audit.missed)}))
+            .object("problems", &self.problems)
+    }
+}
