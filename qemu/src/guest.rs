@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::qemu::{Hardware, Message, Qemu};
 
 /// How a boot ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ending {
     /// The guest restarted in good order.
@@ -142,22 +142,31 @@ impl Guest {
         self.request(&Request::Write(write), path, within).map(drop)
     }
 
-    /// Runs a program until a moment and cuts the power there. An error when
+    /// A text file of the guest; `None` when it can't be read.
+    pub fn read(&mut self, path: &str, within: Duration) -> Result<Option<String>> {
+        self.qemu.send(&Request::Read(path.to_owned()))?;
+        match self.event(path, within)? {
+            Event::Exit(exit) => Ok(Some(exit.stdout)),
+            Event::Error { .. } => Ok(None),
+            other => Err(self.surprise(&format!("to read {path}"), &other)),
+        }
+    }
+
+    /// Runs a program until a moment, and leaves it frozen there. An error when
     /// the program ends first.
-    pub fn cut_at(mut self, argv: &[String], at: &str, within: Duration) -> Result<Ending> {
+    pub fn wait_cut(&mut self, argv: &[String], at: &str, within: Duration) -> Result<()> {
         let cut = Cut {
             run: argv.to_vec(),
             at: at.to_owned(),
         };
         self.qemu.send(&Request::Cut(cut))?;
-        self.cut_when_paused(at, within)
+        self.wait_paused(at, within)
     }
 
-    /// Waits until early activation stands at the moment the kernel command
-    /// line names, and cuts the power there.
-    pub fn cut_when_paused(mut self, at: &str, within: Duration) -> Result<Ending> {
+    /// Waits until what is traced stands at the moment `at`.
+    pub fn wait_paused(&mut self, at: &str, within: Duration) -> Result<()> {
         match self.event(&format!("the moment {at}"), within)? {
-            Event::Paused { .. } => self.cut(),
+            Event::Paused { .. } => Ok(()),
             Event::Missed(exit) => Err(self.error(format!(
                 "the moment {at} never came: the program ended with {}: {}",
                 exit.code,
@@ -168,9 +177,8 @@ impl Guest {
     }
 
     /// Cuts the power now.
-    pub fn cut(mut self) -> Result<Ending> {
-        self.qemu.kill()?;
-        Ok(Ending::PowerCut)
+    pub fn cut(&mut self) -> Result<()> {
+        self.qemu.kill()
     }
 
     /// Asks the guest to restart or switch off, or to crash, and waits until it

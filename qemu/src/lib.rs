@@ -5,7 +5,9 @@
 //! **light** one ([`light`]): the same kernel with only our programs, for the
 //! many fault cases. [`guest::Guest`] is one boot of either.
 
+pub mod bench;
 pub mod cache;
+pub mod damage;
 pub mod debian;
 pub mod error;
 pub mod guest;
@@ -13,10 +15,14 @@ pub mod initramfs;
 pub mod light;
 pub mod logwrites;
 pub mod modules;
+pub mod player;
+pub mod prepared;
 pub mod programs;
 pub mod qemu;
 pub mod release;
 pub mod sandbox;
+pub mod scenario;
+pub mod timeline;
 pub mod tool;
 
 pub use error::{Error, Result};

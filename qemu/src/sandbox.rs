@@ -85,6 +85,15 @@ impl Mounted {
         &self.target
     }
 
+    /// The device it is mounted from.
+    pub fn device(&self) -> Result<String> {
+        let listed = Tool::new("findmnt")
+            .args(["--noheadings", "--nofsroot", "--output", "SOURCE"])
+            .arg(&self.target)
+            .run()?;
+        Ok(listed.trim().to_owned())
+    }
+
     /// Unmounts now, so that a failure (a write that did not reach the image)
     /// is seen.
     pub fn close(mut self) -> Result<()> {

@@ -22,6 +22,8 @@ pub enum Request {
     Cut(Cut),
     /// Write bytes to a file, creating it; for tests that damage things.
     Write(Write),
+    /// Send back a text file as standard output: the light guest has no `cat`.
+    Read(String),
     /// Switch the machine off in good order.
     Poweroff,
     /// Restart the machine in good order.

@@ -49,6 +49,14 @@ fn answer(channel: &mut Channel, manager: Manager, request: Request) -> io::Resu
             })?;
             Ok(Event::Exit(Exit::default()))
         }
+        Request::Read(path) => {
+            let stdout = std::fs::read_to_string(&path)
+                .map_err(|error| io::Error::new(error.kind(), format!("read {path}: {error}")))?;
+            Ok(Event::Exit(Exit {
+                stdout,
+                ..Exit::default()
+            }))
+        }
         Request::Reboot => power::restart(manager).map(|()| Event::Exit(Exit::default())),
         Request::Poweroff => power::off(manager).map(|()| Event::Exit(Exit::default())),
         Request::Panic => power::panic().map(|()| Event::Exit(Exit::default())),

@@ -2,7 +2,6 @@
 //! *prepared* one on which v1.0.0 has run and is blessed.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use crate::cache::{Cache, Entry};
@@ -18,14 +17,11 @@ use crate::tool::Tool;
 /// Raise it when the recipe changes in a way its inputs don't show.
 const RECIPE: &str = "1";
 
-/// UUID of the root's file system.
-pub const ROOT_UUID: &str = "0bdb0000-1164-4000-8000-00000000000a";
-
-/// UUID of the store's file system when it is one of its own.
-pub const STORE_UUID: &str = "0bdb0000-1164-4000-8000-00000000000b";
-
 /// Subvolume of the root, the one Debian's installer would choose.
 const ROOT_SUBVOLUME: &str = "@rootfs";
+
+/// The version a machine starts with.
+pub const FIRST: &str = "v1.0.0";
 
 const ROOT_BYTES: u64 = 3 << 30;
 const STORE_BYTES: u64 = 1 << 30;
@@ -54,6 +50,11 @@ impl Machine {
             build(directory, profile, &base, programs, releases)
         })?;
         Ok(Self { profile, entry })
+    }
+
+    /// A machine of `profile` whose images and kernel are in `entry`.
+    pub fn prepared(profile: Profile, entry: Entry) -> Self {
+        Self { profile, entry }
     }
 
     /// The profile.
@@ -133,7 +134,11 @@ fn command_line(profile: Profile) -> String {
         Layout::BtrfsRoot => format!("rootflags=subvol={ROOT_SUBVOLUME} "),
         Layout::SeparateStore => String::new(),
     };
-    format!("root=UUID={ROOT_UUID} {flags}ro {}", setup::KERNEL_OPTIONS)
+    format!(
+        "root=UUID={} {flags}ro {}",
+        setup::root_uuid(profile),
+        setup::KERNEL_OPTIONS
+    )
 }
 
 fn build(
@@ -154,7 +159,7 @@ fn build(
     let store_image = directory.join("store.img");
     let mounted = match profile.layout {
         Layout::BtrfsRoot => {
-            make_btrfs(&root_image, ROOT_UUID)?;
+            make_btrfs(&root_image, &setup::root_uuid(profile))?;
             let top = Mounted::image(&root_image, "")?;
             Tool::new("btrfs")
                 .args(["-q", "subvolume", "create"])
@@ -164,9 +169,9 @@ fn build(
             Mounted::image(&root_image, &format!("subvol={ROOT_SUBVOLUME}"))?
         }
         Layout::SeparateStore => {
-            make_btrfs(&store_image, STORE_UUID)?;
+            make_btrfs(&store_image, &setup::store_uuid(profile))?;
             Tool::new("mke2fs")
-                .args(["-q", "-t", "ext4", "-U", ROOT_UUID])
+                .args(["-q", "-t", "ext4", "-U", &setup::root_uuid(profile)])
                 .arg(&root_image)
                 .run()?;
             Mounted::image(&root_image, "")?
@@ -183,7 +188,13 @@ fn build(
     let release = root::kernel_release(root)?;
     {
         let _views = Mounted::kernel_views(root)?;
-        provision(root, profile, &store_image, releases)?;
+        let store = match profile.layout {
+            Layout::BtrfsRoot => None,
+            Layout::SeparateStore => Some(Mounted::image(&store_image, "")?),
+        };
+        let device = store.as_ref().unwrap_or(&mounted).device()?;
+        provision(root, &device, releases)?;
+        Tool::new("umount").arg(root.join("run/op-dbus/store")).run()?;
         make_initramfs(root, profile, &release)?;
     }
     for (from, to) in [
@@ -206,18 +217,21 @@ fn make_btrfs(image: &Path, uuid: &str) -> Result<()> {
 
 /// Does in the chroot what an image builder would: makes the store and puts the
 /// first version into it, so that the machine's first boot is v1.0.0's trial.
-fn provision(root: &Path, profile: Profile, store: &Path, releases: &Releases) -> Result<()> {
+fn provision(root: &Path, device: &str, releases: &Releases) -> Result<()> {
     let stage = |arguments: &[&str]| {
         Tool::new("chroot")
             .arg(root)
-            .args(["op-dbus-stage"])
+            .arg("op-dbus-stage")
             .args(arguments)
             .run()
             .map(drop)
     };
-    let link = root.join("run/op-dbus-store-device");
-    let _ = (profile, store, &link, releases, symlink::<&Path, &Path>);
-    stage(&["prepare"])
+    let stream = format!("{FIRST}.btrfs");
+    let from = releases.streams().join(&stream);
+    fs::copy(&from, root.join("tmp").join(&stream)).at("copy", &from)?;
+    stage(&["prepare", "--device", device])?;
+    stage(&["receive", &format!("/tmp/{stream}")])?;
+    stage(&["stage", FIRST])
 }
 
 fn make_initramfs(root: &Path, profile: Profile, release: &str) -> Result<()> {

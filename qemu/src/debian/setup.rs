@@ -6,8 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use crate::cache::Key;
-use crate::debian::disk::{ROOT_UUID, STORE_UUID};
-use crate::debian::profile::{Initramfs, Layout, Profile};
+use crate::debian::profile::{Initramfs, Layout, Profile, Suite};
 use crate::error::{Context, Result};
 use crate::programs::Programs;
 use crate::release::LABEL;
@@ -93,6 +92,24 @@ timeout_seconds = 90
 deadline_seconds = 300
 "#;
 
+/// UUID of the root's file system: another for each profile, because kernels
+/// before 6.8 refuse to mount two file systems of one UUID at a time.
+pub(super) fn root_uuid(profile: Profile) -> String {
+    let suite = u8::from(profile.suite == Suite::Trixie);
+    let initramfs = u8::from(profile.initramfs == Initramfs::InitramfsTools);
+    let layout = u8::from(profile.layout == Layout::SeparateStore);
+    format!("0bdb0000-1164-4000-8000-00000a{suite:02}{initramfs:02}{layout:02}")
+}
+
+/// UUID of the file system with the store.
+pub(super) fn store_uuid(profile: Profile) -> String {
+    let root = root_uuid(profile);
+    match profile.layout {
+        Layout::BtrfsRoot => root,
+        Layout::SeparateStore => root.replace("-00000a", "-00000b"),
+    }
+}
+
 /// Adds everything this module writes to a key.
 pub(super) fn recipe(key: Key, profile: Profile) -> Key {
     [
@@ -151,18 +168,16 @@ fn link(target: &str, path: &Path) -> Result<()> {
 /// shared superblock, and with it the store, read-only.
 fn fstab(profile: Profile) -> String {
     let releases = op_dbus_vm_guest::init::RELEASES;
+    let uuid = root_uuid(profile);
     let root = match profile.layout {
-        Layout::BtrfsRoot => format!("UUID={ROOT_UUID} / btrfs ro,subvol=@rootfs 0 0"),
-        Layout::SeparateStore => format!("UUID={ROOT_UUID} / ext4 errors=remount-ro 0 0"),
+        Layout::BtrfsRoot => format!("UUID={uuid} / btrfs ro,subvol=@rootfs 0 0"),
+        Layout::SeparateStore => format!("UUID={uuid} / ext4 errors=remount-ro 0 0"),
     };
     format!("{root}\nLABEL={LABEL} {releases} ext4 ro,nofail 0 0\n")
 }
 
 fn deploy_toml(profile: Profile) -> String {
-    let uuid = match profile.layout {
-        Layout::BtrfsRoot => ROOT_UUID,
-        Layout::SeparateStore => STORE_UUID,
-    };
+    let uuid = store_uuid(profile);
     let way = match profile.initramfs {
         Initramfs::Dracut => "initrd",
         Initramfs::InitramfsTools => "generator",

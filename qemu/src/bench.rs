@@ -1,0 +1,213 @@
+//! A machine under test over all its boots: its disks, and how each boot is
+//! set up.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::debian::disk::{self, Machine};
+use crate::error::{Context, Error, Result};
+use crate::light::Light;
+use crate::logwrites;
+use crate::qemu::{Accelerator, Disk, Format, Hardware};
+use crate::sandbox::Mounted;
+use crate::scenario::{Boot, Store};
+use crate::tool::Tool;
+
+/// Most bytes a boot of the light guest can log; the file is sparse.
+const LOG_BYTES: u64 = 8 << 30;
+
+/// What a machine is made of.
+#[derive(Debug)]
+pub enum Make<'a> {
+    /// A Debian machine, forked copy-on-write.
+    Debian(&'a Machine),
+    /// A light one, with its own copy of a store disk.
+    Light {
+        /// Kernel and initramfs.
+        light: &'a Light,
+        /// The disk it starts with.
+        disk: &'a Path,
+    },
+}
+
+/// A machine's disks in its run directory.
+#[derive(Debug)]
+pub struct Bench<'a> {
+    make: Make<'a>,
+    directory: PathBuf,
+    releases: PathBuf,
+    disks: Vec<Disk>,
+    /// Emulation to use.
+    pub accelerator: Accelerator,
+    /// Virtual processors.
+    pub processors: u32,
+}
+
+impl<'a> Bench<'a> {
+    /// A machine with fresh disks in `directory`, which is emptied first.
+    pub fn new(make: Make<'a>, directory: &Path, releases: &Path) -> Result<Self> {
+        if directory.exists() {
+            fs::remove_dir_all(directory).at("remove", directory)?;
+        }
+        fs::create_dir_all(directory).at("make", directory)?;
+        let disks = match &make {
+            Make::Debian(machine) => disk::fork(
+                machine.profile().layout,
+                machine.entry().path(),
+                directory,
+            )?,
+            Make::Light { disk, .. } => {
+                let path = directory.join("store.img");
+                copy_sparse(disk, &path)?;
+                vec![Disk {
+                    path,
+                    format: Format::Raw,
+                    read_only: false,
+                    log: None,
+                }]
+            }
+        };
+        Ok(Self {
+            make,
+            directory: directory.to_owned(),
+            releases: releases.to_owned(),
+            disks,
+            accelerator: Accelerator::Tcg,
+            processors: 1,
+        })
+    }
+
+    /// Its run directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Whether it is a Debian.
+    pub fn is_debian(&self) -> bool {
+        matches!(self.make, Make::Debian(_))
+    }
+
+    /// Prepares the next boot and says with which hardware it is done.
+    pub fn power_on(&self, boot: &Boot) -> Result<Hardware> {
+        let releases = Disk {
+            path: self.releases.clone(),
+            format: Format::Raw,
+            read_only: true,
+            log: None,
+        };
+        let (kernel, initrd, mut command_line, memory_mib) = match &self.make {
+            Make::Debian(machine) => {
+                if boot.store != Store::Normal {
+                    return Err(Error::Scenario("only a light guest's store can be taken away".into()));
+                }
+                (machine.kernel(), machine.initrd(), machine.command_line(), 1024)
+            }
+            Make::Light { light, .. } => {
+                let slot = if boot.store == Store::Missing { "vda" } else { "vdb" };
+                let line = format!("{} vm.releases=/dev/{slot}", crate::light::KERNEL_OPTIONS);
+                (light.kernel(), light.initrd(), line, 512)
+            }
+        };
+        let mut disks = self.disks.clone();
+        match boot.store {
+            Store::Normal => {}
+            Store::Missing => disks.clear(),
+            Store::ReadOnly => disks.iter_mut().for_each(|disk| disk.read_only = true),
+        }
+        if !self.is_debian()
+            && let Some(disk) = disks.first_mut().filter(|disk| !disk.read_only)
+        {
+            copy_sparse(&disk.path, &self.start())?;
+            let log = self.log();
+            let file = fs::File::create(&log).at("create", &log)?;
+            file.set_len(LOG_BYTES).at("size", &log)?;
+            disk.log = Some(log);
+        }
+        disks.push(releases);
+        if !boot.options.is_empty() {
+            command_line = format!("{command_line} {}", boot.options);
+        }
+        Ok(Hardware {
+            accelerator: self.accelerator,
+            processors: self.processors,
+            memory_mib,
+            kernel,
+            initrd,
+            command_line,
+            disks,
+        })
+    }
+
+    /// After a power cut: the light guest's disk becomes what it held at
+    /// power-on and what was flushed since. (A Debian's image keeps all that
+    /// reached it.) A sentence for the timeline.
+    pub fn power_was_cut(&self) -> Result<String> {
+        let (Some(disk), false) = (self.disks.first(), self.is_debian()) else {
+            return Ok(String::new());
+        };
+        let entries = logwrites::read(&self.log())?;
+        let replayed = logwrites::replay_durable(&entries, &self.start())?;
+        fs::rename(self.start(), &disk.path).at("replace", &disk.path)?;
+        Ok(format!(
+            "{} requests were durable, {} lost",
+            replayed.kept, replayed.lost
+        ))
+    }
+
+    /// Mounts the store while the machine is off, and changes it with `act`.
+    pub fn with_store(&self, act: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        if self.is_debian() {
+            return Err(Error::Scenario("only a light guest's store can be damaged".into()));
+        }
+        let disk = self
+            .disks
+            .first()
+            .ok_or_else(|| Error::Scenario("the machine has no store disk".into()))?;
+        let mounted = Mounted::image(&disk.path, "subvol=@op-dbus")?;
+        act(mounted.path())?;
+        mounted.close()
+    }
+
+    /// Writes the store's disk, as it is now, as a raw image to `path`.
+    pub fn export_store(&self, path: &Path) -> Result<()> {
+        match &self.make {
+            Make::Debian(machine) => {
+                let name = disk::store_image(machine.profile().layout);
+                disk::flatten(&self.directory.join(name).with_extension("qcow2"), path)
+            }
+            Make::Light { .. } => copy_sparse(&self.directory.join("store.img"), path),
+        }
+    }
+
+    /// Removes the disks; console logs stay.
+    pub fn remove_disks(&self) -> Result<()> {
+        for path in self
+            .disks
+            .iter()
+            .map(|disk| disk.path.clone())
+            .chain([self.start(), self.log()])
+        {
+            if path.exists() {
+                fs::remove_file(&path).at("remove", &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&self) -> PathBuf {
+        self.directory.join("start.img")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.join("writes.log")
+    }
+}
+
+/// Copies a sparse file, sharing blocks where the file system can.
+pub fn copy_sparse(from: &Path, to: &Path) -> Result<()> {
+    Tool::new("cp")
+        .args(["--sparse=always", "--reflink=auto", "--"])
+        .args([from, to])
+        .run()
+        .map(drop)
+}

@@ -1,0 +1,409 @@
+//! Plays the steps of a scenario on a machine.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::bench::Bench;
+use crate::error::{Context, Error, Result};
+use crate::guest::{Ending, Guest};
+use crate::scenario::{Boot, Cut, Expect, Run, Step};
+use crate::timeline::{self, Timeline};
+use crate::{damage, release};
+
+/// Environment variable: a whole number that all deadlines are multiplied by,
+/// for slow hosts.
+pub const PATIENCE: &str = "OP_DBUS_VM_PATIENCE";
+
+/// Deadlines; none is waited out unless something is wrong.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    ready: Duration,
+    command: Duration,
+    end: Duration,
+}
+
+/// What the player tells while it plays.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// Something was done or seen in the running boot.
+    Note(&'a str),
+    /// A boot ended.
+    Ended(&'a timeline::Boot),
+}
+
+/// Plays scenarios on one machine, one after the other. The machine is left as
+/// the last step leaves it, so that scenarios can follow each other.
+pub struct Player<'a> {
+    bench: Bench<'a>,
+    guest: Option<Guest>,
+    timeline: Timeline,
+    notes: Vec<String>,
+    patience: Patience,
+    tell: Box<dyn FnMut(Progress<'_>) + 'a>,
+}
+
+impl<'a> Player<'a> {
+    /// A player for the machine `name` on `bench`.
+    pub fn new(name: &str, bench: Bench<'a>, tell: impl FnMut(Progress<'_>) + 'a) -> Self {
+        let factor = std::env::var(PATIENCE)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .filter(|factor| *factor > 0)
+            .unwrap_or(1);
+        let seconds = |seconds: u64| Duration::from_secs(seconds.saturating_mul(factor));
+        let patience = if bench.is_debian() {
+            Patience {
+                ready: seconds(300),
+                command: seconds(240),
+                end: seconds(420),
+            }
+        } else {
+            Patience {
+                ready: seconds(90),
+                command: seconds(90),
+                end: seconds(90),
+            }
+        };
+        Self {
+            bench,
+            guest: None,
+            timeline: Timeline {
+                machine: name.to_owned(),
+                boots: Vec::new(),
+            },
+            notes: Vec::new(),
+            patience,
+            tell: Box::new(tell),
+        }
+    }
+
+    /// The boots so far.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// The machine.
+    pub fn bench(&self) -> &Bench<'a> {
+        &self.bench
+    }
+
+    /// The running guest; booted, and awaited until it answers, if need be.
+    pub fn guest(&mut self) -> Result<&mut Guest> {
+        if self.guest.is_none() {
+            self.boot(&Boot::default())?;
+        }
+        let ready = self.patience.ready;
+        let Some(guest) = &mut self.guest else {
+            return Err(Error::Scenario("no guest is running".into()));
+        };
+        if guest.ready().is_none() {
+            guest.wait_ready(ready)?;
+        }
+        Ok(guest)
+    }
+
+    /// Plays `steps`. After a failure the machine is off and the error names
+    /// the step.
+    pub fn play(&mut self, steps: &[Step]) -> Result<()> {
+        for (number, step) in steps.iter().enumerate() {
+            if let Err(error) = self.step(step) {
+                let what = format!("step {} {}: {error}", number + 1, describe(step));
+                self.note(&what);
+                if let Some(guest) = self.guest.take() {
+                    self.over(guest, Ending::PowerCut)?;
+                }
+                self.save()?;
+                return Err(Error::Expectation(what));
+            }
+        }
+        self.save()
+    }
+
+    /// Switches the machine off in good order if it is on.
+    pub fn finish(&mut self) -> Result<()> {
+        if self.guest.is_some() {
+            self.leave(Ending::PowerOff)?;
+        }
+        self.save()
+    }
+
+    fn step(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Note(text) => {
+                self.note(text);
+                Ok(())
+            }
+            Step::Stage(version) => self.stage(version),
+            Step::Run(run) => self.run(run),
+            Step::Cut(cut) if cut.argv.is_empty() => self.cut_activation(cut),
+            Step::Cut(cut) => self.cut_program(cut),
+            Step::Boot(boot) => {
+                self.boot(boot)?;
+                self.guest().map(drop)
+            }
+            Step::Leave(how) => self.leave(*how),
+            Step::Ends(how) => self.ends(*how),
+            Step::Settled(_) => self.settled(),
+            Step::Crash(times) => (0..*times).try_for_each(|_| self.leave(Ending::Panic)),
+            Step::Expect(expect) => self.expect(expect),
+            Step::Damage(damage) => {
+                self.off("damage the store")?;
+                self.bench.with_store(|store| damage::apply(damage, store))
+            }
+        }
+    }
+
+    fn stage(&mut self, version: &str) -> Result<()> {
+        let within = self.patience.command;
+        let path = release::path_in_guest(version);
+        let guest = self.guest()?;
+        guest.check(&["op-dbus-stage", "receive", &path], within)?;
+        guest.check(&["op-dbus-stage", "stage", version], within)?;
+        self.note(&format!("received and staged {version}"));
+        Ok(())
+    }
+
+    fn run(&mut self, run: &Run) -> Result<()> {
+        let within = self.patience.command;
+        let argv: Vec<&str> = run.argv.iter().map(String::as_str).collect();
+        let exit = self.guest()?.run(&argv, within)?;
+        let line = argv.join(" ");
+        let output = format!("{}{}", exit.stdout, exit.stderr);
+        if exit.code != run.code {
+            return Err(Error::Expectation(format!(
+                "exit code {} in place of {}: {}",
+                exit.code,
+                run.code,
+                output.trim()
+            )));
+        }
+        if let Some(says) = &run.says
+            && !output.contains(says.as_str())
+        {
+            return Err(Error::Expectation(format!(
+                "does not say \"{says}\", but: {}",
+                output.trim()
+            )));
+        }
+        self.note(&format!("{line} → {}", exit.code));
+        Ok(())
+    }
+
+    fn cut_program(&mut self, cut: &Cut) -> Result<()> {
+        self.guest()?;
+        let within = self.patience.command;
+        self.note(&format!("{}: power cut at {}", cut.argv.join(" "), cut.at));
+        self.cut(|guest| guest.wait_cut(&cut.argv, &cut.at, within))
+    }
+
+    fn cut_activation(&mut self, cut: &Cut) -> Result<()> {
+        let options = format!("{}{}", op_dbus_vm_guest::init::CUT_KEY, cut.at);
+        self.boot(&Boot {
+            options,
+            ..Boot::default()
+        })?;
+        let within = self.patience.ready;
+        self.note(&format!("activation: power cut at {}", cut.at));
+        self.cut(|guest| guest.wait_paused(&cut.at, within))
+    }
+
+    fn cut(&mut self, wait: impl FnOnce(&mut Guest) -> Result<()>) -> Result<()> {
+        let Some(mut guest) = self.guest.take() else {
+            return Err(Error::Scenario("no guest is running".into()));
+        };
+        if let Err(error) = wait(&mut guest) {
+            self.guest = Some(guest);
+            return Err(error);
+        }
+        self.over(guest, Ending::PowerCut)
+    }
+
+    fn leave(&mut self, how: Ending) -> Result<()> {
+        let within = self.patience.end;
+        let ending = self.guest()?.leave(how, within)?;
+        self.end_must_be(how, ending)
+    }
+
+    fn ends(&mut self, how: Ending) -> Result<()> {
+        if self.guest.is_none() {
+            self.boot(&Boot::default())?;
+        }
+        let within = self.patience.end;
+        let Some(guest) = &mut self.guest else {
+            return Err(Error::Scenario("no guest is running".into()));
+        };
+        let ending = guest.wait_end(within)?;
+        self.end_must_be(how, ending)
+    }
+
+    fn end_must_be(&mut self, wanted: Ending, ending: Ending) -> Result<()> {
+        if let Some(guest) = self.guest.take() {
+            self.over(guest, ending)?;
+        }
+        if ending == wanted {
+            return Ok(());
+        }
+        Err(Error::Expectation(format!(
+            "the boot ended by {} in place of {}",
+            ending.word(),
+            wanted.word()
+        )))
+    }
+
+    /// systemd knows when nothing is left to start; the light guest has nothing
+    /// to wait for.
+    fn settled(&mut self) -> Result<()> {
+        if !self.bench.is_debian() {
+            return self.guest().map(drop);
+        }
+        let within = self.patience.command;
+        let guest = self.guest()?;
+        let exit = guest.run(&["systemctl", "is-system-running", "--wait"], within)?;
+        let state = exit.stdout.trim().to_owned();
+        if state == "running" {
+            return Ok(());
+        }
+        let failed = guest.run(&["systemctl", "--failed", "--plain", "--no-legend"], within)?;
+        Err(Error::Expectation(format!(
+            "the host is {state}: {}",
+            failed.stdout.trim()
+        )))
+    }
+
+    fn expect(&mut self, expect: &Expect) -> Result<()> {
+        let within = self.patience.command;
+        if !expect.activation.is_empty() {
+            let path = "/run/op-dbus/activation.json";
+            let text = self
+                .guest()?
+                .read(path, within)?
+                .ok_or_else(|| Error::Expectation(format!("{path} is missing")))?;
+            compare("activation.json", &text, &expect.activation)?;
+        }
+        if !expect.status.is_empty() {
+            let argv = ["op-dbus-stage", "status", "--json"];
+            let exit = self.guest()?.run(&argv, within)?;
+            compare("status", &exit.stdout, &expect.status)?;
+        }
+        if let Some(version) = &expect.bus {
+            let (name, path) = ("org.opdbus.Demo", "/org/opdbus/Demo");
+            let argv = ["busctl", "get-property", name, path, name, "Version"];
+            let answer = self.guest()?.check(&argv, within)?;
+            if answer.trim() != format!("s \"{version}\"") {
+                return Err(Error::Expectation(format!(
+                    "{name} answers {} in place of {version}",
+                    answer.trim()
+                )));
+            }
+            self.note(&format!("{name} answers {version}"));
+        }
+        Ok(())
+    }
+
+    fn boot(&mut self, boot: &Boot) -> Result<()> {
+        self.off("boot")?;
+        let hardware = self.bench.power_on(boot)?;
+        let console = self.console(self.timeline.boots.len() + 1);
+        self.guest = Some(Guest::boot(&hardware, &console)?);
+        Ok(())
+    }
+
+    fn off(&self, what: &str) -> Result<()> {
+        if self.guest.is_none() {
+            return Ok(());
+        }
+        Err(Error::Scenario(format!("can't {what}: the machine is on")))
+    }
+
+    fn console(&self, number: usize) -> PathBuf {
+        self.bench.directory().join(format!("boot-{number:02}.log"))
+    }
+
+    fn note(&mut self, text: &str) {
+        (self.tell)(Progress::Note(text));
+        self.notes.push(text.to_owned());
+    }
+
+    /// Books a boot that is over; a power cut is carried out here.
+    fn over(&mut self, mut guest: Guest, ending: Ending) -> Result<()> {
+        let number = self.timeline.boots.len() + 1;
+        if ending == Ending::PowerCut {
+            guest.cut()?;
+            let kept = self.bench.power_was_cut()?;
+            if !kept.is_empty() {
+                self.note(&kept);
+            }
+        }
+        let boot = timeline::Boot {
+            number,
+            choice: timeline::choice(guest.console()),
+            ready_seconds: guest.ready().map(|(_, seconds)| seconds),
+            seconds: guest.seconds(),
+            ending,
+            notes: std::mem::take(&mut self.notes),
+            console: self.console(number).display().to_string(),
+        };
+        drop(guest);
+        (self.tell)(Progress::Ended(&boot));
+        self.timeline.boots.push(boot);
+        Ok(())
+    }
+
+    fn save(&self) -> Result<()> {
+        let path = self.bench.directory().join("timeline.json");
+        let json = serde_json::to_vec_pretty(&self.timeline)
+            .map_err(std::io::Error::from)
+            .at("write", &path)?;
+        fs::write(&path, json).at("write", &path)?;
+        let path = self.bench.directory().join("timeline.txt");
+        fs::write(&path, self.timeline.text()).at("write", &path)
+    }
+}
+
+fn describe(step: &Step) -> String {
+    let text = format!("{step:?}");
+    let mut short: String = text.chars().take(120).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+/// Checks each pointer of `wanted` against the JSON `text`.
+fn compare(what: &str, text: &str, wanted: &BTreeMap<String, Value>) -> Result<()> {
+    let found: Value = serde_json::from_str(text)
+        .map_err(|error| Error::Expectation(format!("{what} is no JSON ({error}): {text}")))?;
+    let mut wrong = Vec::new();
+    for (pointer, value) in wanted {
+        let seen = found.pointer(pointer).unwrap_or(&Value::Null);
+        if seen != value {
+            wrong.push(format!("{pointer} is {seen} in place of {value}"));
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Expectation(format!("{what}: {}; whole: {}", wrong.join(", "), text.trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn null_means_absent() {
+        let wanted = |pointer: &str, value| BTreeMap::from([(pointer.to_owned(), value)]);
+        let text = r#"{"a":{"b":1},"c":null}"#;
+        assert!(compare("x", text, &wanted("/a/b", json!(1))).is_ok());
+        assert!(compare("x", text, &wanted("/c", Value::Null)).is_ok());
+        assert!(compare("x", text, &wanted("/d", Value::Null)).is_ok());
+        let error = compare("x", text, &wanted("/a/b", json!(2))).unwrap_err();
+        assert!(error.to_string().contains("/a/b is 1 in place of 2"));
+        assert!(compare("x", "", &wanted("/a", json!(1))).is_err());
+    }
+}
