@@ -10,7 +10,11 @@ SHELL       := /bin/bash
 
 TARGET := x86_64-unknown-linux-gnu
 CARGO  := cargo
-BUILD  := RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --target $(TARGET)
+STATIC := -C target-feature=+crt-static
+# Position-dependent: 95 KiB less in every initramfs, which is what keeps the
+# activator within its budget.
+SMALL  := $(STATIC) -C relocation-model=static
+BUILD  := $(CARGO) build --locked --target $(TARGET)
 OUT    := target/$(TARGET)
 BOOT   := $(OUT)/boot
 REL    := $(OUT)/release
@@ -31,13 +35,13 @@ build: build-boot build-tools ## Build every program, static
 
 .PHONY: build-boot
 build-boot: ## Build only what runs in early boot: activator, generator
-	$(BUILD) --profile boot -p op-dbus-activator
-	$(BUILD) --profile boot -p op-dbus-systemd-generator
+	RUSTFLAGS='$(SMALL)' $(BUILD) --profile boot -p op-dbus-activator
+	RUSTFLAGS='$(SMALL)' $(BUILD) --profile boot -p op-dbus-systemd-generator
 
 .PHONY: build-tools
 build-tools: ## Build only the CLI, the agent and the test programs
-	$(BUILD) --release -p op-dbus-staging -p op-dbus-agent
-	$(BUILD) --release -p op-dbus-vm -p op-dbus-vm-guest -p op-dbus-demo
+	RUSTFLAGS='$(STATIC)' $(BUILD) --release -p op-dbus-staging -p op-dbus-agent
+	RUSTFLAGS='$(STATIC)' $(BUILD) --release -p op-dbus-vm -p op-dbus-vm-guest -p op-dbus-demo
 
 .PHONY: check-static
 check-static: ## Fail unless the built programs are static and small enough
