@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use op_dbus_activator::activation::{Activation, ActivationError};
 use op_dbus_activator::config::{Config, ConfigError};
@@ -139,7 +138,7 @@ impl Context {
     }
 
     /// Refuses anyone but root, before anything is touched.
-    pub(crate) fn require_root(&self) -> Result<()> {
+    pub(crate) fn require_root() -> Result<()> {
         if rustix::process::geteuid().is_root() {
             return Ok(());
         }
@@ -172,12 +171,6 @@ impl Context {
         }
     }
 
-    /// How long a command waits for another one to end: longer than the
-    /// activator's roles take, and short enough to be told at once otherwise.
-    pub(crate) fn patience(&self) -> Duration {
-        Duration::from_secs(3)
-    }
-
     /// Something went wrong that does not stop the command.
     pub(crate) fn warn(&self, text: impl Into<String>) {
         let text = text.into();
@@ -207,11 +200,11 @@ impl Context {
         } else {
             report.text.clone()
         };
-        self.print_text(&text)
+        Self::print_text(&text)
     }
 
     /// Prints text as it is.
-    pub(crate) fn print_text(&self, text: &str) -> Result<()> {
+    pub(crate) fn print_text(text: &str) -> Result<()> {
         let mut stdout = io::stdout().lock();
         match stdout
             .write_all(text.as_bytes())

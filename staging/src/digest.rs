@@ -83,7 +83,7 @@ pub fn tree(root: &Path) -> Result<Tree, TreeError> {
         bytes: 0,
         entries: 0,
     };
-    match walk.directory(fd, &stat, 0) {
+    match walk.directory(&fd, &stat, 0) {
         Ok(()) => Ok(Tree {
             digest: Digest(walk.hash.finalize().into()),
             bytes: walk.bytes,
@@ -124,12 +124,12 @@ impl Walk {
         self.hash.update(bytes);
     }
 
-    fn directory(&mut self, fd: OwnedFd, stat: &Stat, depth: usize) -> io::Result<()> {
+    fn directory(&mut self, fd: &OwnedFd, stat: &Stat, depth: usize) -> io::Result<()> {
         if depth > DEPTH_MAX {
             return Err(refuse("directories are nested too deeply"));
         }
-        self.head(b'd', stat, &attributes_of(&fd)?)?;
-        for name in names(&fd)? {
+        self.head(b'd', stat, &attributes_of(fd)?)?;
+        for name in names(fd)? {
             let length = self.path.len();
             if !self.path.is_empty() {
                 self.path.push(b'/');
@@ -150,7 +150,7 @@ impl Walk {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
                 let fd = open_same(parent, name, OFlags::DIRECTORY, &stat)?;
-                self.directory(fd, &stat, depth + 1)
+                self.directory(&fd, &stat, depth + 1)
             }
             FileType::RegularFile => {
                 let fd = open_same(parent, name, OFlags::NONBLOCK, &stat)?;

@@ -10,6 +10,7 @@
 //! broken medium) the transition goes on, and the record counts what is missing.
 
 use std::io;
+use std::time::Duration;
 
 use op_dbus_activator::history;
 use op_dbus_activator::lock::{Lock, LockError};
@@ -24,6 +25,10 @@ use crate::auditlog::AuditLog;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Result};
 use crate::holder;
+
+/// How long a command waits for another one to end: longer than the
+/// activator's roles take, and short enough to be told at once otherwise.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// An open, locked store with its record.
 #[derive(Debug)]
@@ -44,9 +49,14 @@ pub(crate) struct Session<'c> {
 impl<'c> Session<'c> {
     /// Locks the store and reads the record. Nothing is written.
     pub(crate) fn open(context: &'c Context) -> Result<Self> {
-        context.require_root()?;
+        Self::open_patiently(context, PATIENCE)
+    }
+
+    /// Likewise, waiting so long for another run to end.
+    pub(crate) fn open_patiently(context: &'c Context, patience: Duration) -> Result<Self> {
+        Context::require_root()?;
         context.require_store()?;
-        let lock = lock(context)?;
+        let lock = Lock::acquire(&context.layout, patience).map_err(lock_failure)?;
         let mut writer = Writer::new(Records::new(&context.layout));
         let loaded = writer.load();
         let verdict = loaded.verdict();
@@ -191,11 +201,6 @@ impl<'c> Session<'c> {
             Err(why) => Err(commit_failure(self.context, why)),
         }
     }
-}
-
-/// Takes the store's lock.
-fn lock(context: &Context) -> Result<Lock> {
-    Lock::acquire(&context.layout, context.patience()).map_err(lock_failure)
 }
 
 /// The lock's error in our words, naming who holds it.

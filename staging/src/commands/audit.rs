@@ -14,7 +14,7 @@ use crate::error::{Exit, Failure, Result};
 /// Runs the command. Reads only; it takes no lock, so that a long receive does
 /// not keep anyone from looking.
 pub(crate) fn run(context: &Context, args: &cli::Audit) -> Result<Exit> {
-    context.require_root()?;
+    Context::require_root()?;
     context.require_store()?;
     let log = AuditLog::new(&context.layout.store);
     match args {

@@ -10,7 +10,7 @@ use crate::session::Session;
 /// Runs the command. With nothing active there is nothing to bless, which is no
 /// failure: the unit also runs in a boot that ended in rescue.
 pub(crate) fn run(context: &Context) -> Result<Exit> {
-    context.require_root()?;
+    Context::require_root()?;
     let running = match running::find(context)? {
         ThisBoot::Runs(running) => running,
         ThisBoot::Nothing(why) => {

@@ -14,7 +14,7 @@ use crate::session::Session;
 /// Runs the command. With nothing active there is nothing to condemn and
 /// nothing a reboot would better.
 pub(crate) fn run(context: &Context, args: &cli::Condemn) -> Result<Exit> {
-    context.require_root()?;
+    Context::require_root()?;
     let running = match running::find(context)? {
         ThisBoot::Runs(running) => running,
         ThisBoot::Nothing(why) => {

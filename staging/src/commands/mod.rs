@@ -30,7 +30,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
         Command::Status => status::run(context),
         Command::Audit(args) => audit::run(context, args),
         Command::OrderlyShutdown => orderly_shutdown::run(context),
-        Command::Man(args) => generate::man(context, args),
-        Command::Completions(args) => generate::completions(context, args),
+        Command::Man(args) => generate::man(args),
+        Command::Completions(args) => generate::completions(args),
     }
 }

@@ -9,7 +9,7 @@ use crate::session::Session;
 
 /// Runs the command.
 pub(crate) fn run(context: &Context) -> Result<Exit> {
-    context.require_root()?;
+    Context::require_root()?;
     let refunded = match running::find(context)? {
         ThisBoot::Runs(running) => {
             let mut session = Session::open(context)?;

@@ -10,7 +10,7 @@ use crate::session::Session;
 
 /// Runs the command.
 pub(crate) fn run(context: &Context, args: &cli::Rollback) -> Result<Exit> {
-    context.require_root()?;
+    Context::require_root()?;
     let limits = context.config()?.limits();
     let mut session = Session::open(context)?;
     let deployments = Deployments::read(&context.layout)?;

@@ -19,7 +19,7 @@ impl From<Override> for Overrides {
 
 /// Runs the command.
 pub(crate) fn run(context: &Context, args: &cli::Stage) -> Result<Exit> {
-    context.require_root()?;
+    Context::require_root()?;
     let limits = context.config()?.limits();
     let mut session = Session::open(context)?;
     let deployments = Deployments::read(&context.layout)?;

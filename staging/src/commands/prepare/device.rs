@@ -101,7 +101,7 @@ fn of_root(sysroot: &Path) -> Result<PathBuf> {
 }
 
 /// The source of the mount a path lies in: the longest mount point above it, and
-/// of mounts on the same point the last. Format: proc_pid_mountinfo(5).
+/// of mounts on the same point the last. Format: `proc_pid_mountinfo(5)`.
 fn source_of(mountinfo: &str, path: &Path) -> Option<String> {
     let mut best: Option<(usize, String)> = None;
     for line in mountinfo.lines() {

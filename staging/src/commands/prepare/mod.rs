@@ -31,7 +31,7 @@ type Made = Vec<String>;
 
 /// Runs the command.
 pub(crate) fn run(context: &Context, args: &cli::Prepare) -> Result<Exit> {
-    context.require_root()?;
+    Context::require_root()?;
     let existing = configuration::existing(context)?;
     let filesystem = device::find(context, args, existing.as_ref())?;
     let (config, text) = configuration::wanted(context, args, existing.as_ref(), &filesystem)?;

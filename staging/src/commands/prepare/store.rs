@@ -17,7 +17,7 @@ use super::{Made, make_dir};
 use crate::auditlog::AuditLog;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Result};
-use crate::session::{Session, lock_failure};
+use crate::session::{PATIENCE, Session, lock_failure};
 
 /// Makes what is missing of a store.
 pub(crate) fn make(
@@ -83,7 +83,7 @@ fn make_record(inside: &Context, made: &mut Made) -> Result<()> {
         return Ok(());
     }
     let is_fresh = is_blank(&loaded) && !log.path().exists();
-    let lock = Lock::acquire(&inside.layout, inside.patience()).map_err(lock_failure)?;
+    let lock = Lock::acquire(&inside.layout, PATIENCE).map_err(lock_failure)?;
     records
         .create()
         .map_err(|why| Failure::io(format_args!("boot record: {}", why.operation), why.source))?;

@@ -33,7 +33,7 @@ use source::Source;
 
 /// Runs the command.
 pub(crate) fn run(context: &Context, args: &cli::Receive) -> Result<Exit> {
-    context.require_root()?;
+    Context::require_root()?;
     context.require_store()?;
     match receive(context, args) {
         Ok(exit) => Ok(exit),
@@ -48,10 +48,10 @@ fn receive(context: &Context, args: &cli::Receive) -> Result<Exit> {
     let mut source = Source::open(&args.file)?;
     let incoming = Incoming::lock(context)?;
     incoming.clear()?;
+    publish::settle(context)?;
     let policy = Policy::default();
     let vetted = source.vet(&policy)?;
     let version = version_of(args, &vetted.summary)?;
-    publish::clear_unacknowledged(context, &version)?;
     if let Some(deployment) = publish::already_there(context, &version, &vetted.summary)? {
         let report = report("already-there", &deployment).line(format!(
             "Nothing to do: {version} is in the store already and intact."

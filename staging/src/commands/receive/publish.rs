@@ -1,4 +1,12 @@
 //! From a checked subvolume in `incoming/` to a version in `deploy/`.
+//!
+//! A read-only subvolume can't move to another directory, so a read-only
+//! snapshot is taken in `deploy/`, under a hidden name: it keeps `received_uuid`
+//! and `ctransid`. Then sync, receipt, rename, sync. A receipt beside a hidden
+//! snapshot means that only the rename is missing.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use op_dbus_activator::files::{self, Durable};
 use op_dbus_activator::identity::{self, Check};
@@ -14,25 +22,63 @@ use crate::deployments;
 use crate::error::{Exit, Failure, Result};
 use crate::session::Session;
 
-/// Removes a subvolume in `deploy/` that never became a version: a run ended
-/// between its snapshot and its receipt. Without a receipt nothing can name it.
-pub(crate) fn clear_unacknowledged(context: &Context, version: &Version) -> Result<()> {
-    let path = context.layout.deployment(version);
-    if context.layout.receipt(version).symlink_metadata().is_ok()
-        || !op_dbus_btrfs::is_subvolume(&path)?
-    {
-        return Ok(());
+/// How long a finished transfer waits for the store's lock.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Name in `deploy/` under which a version is made; no version begins with a dot.
+fn hidden(context: &Context, version: &Version) -> PathBuf {
+    context
+        .layout
+        .deploy_dir()
+        .join(format!(".{version}{HIDDEN_SUFFIX}"))
+}
+
+const HIDDEN_SUFFIX: &str = ".new";
+
+/// Settles what a killed run left in `deploy/`: with its receipt written the
+/// version is complete and only lacks its name; without, it is removed.
+pub(crate) fn settle(context: &Context) -> Result<()> {
+    let dir = context.layout.deploy_dir();
+    let fail = |why| Failure::io(format_args!("{}: read", dir.display()), why);
+    for entry in std::fs::read_dir(&dir).map_err(fail)? {
+        let name = entry.map_err(fail)?.file_name();
+        let name = name.to_string_lossy();
+        let Some(version) = name
+            .strip_prefix('.')
+            .and_then(|name| name.strip_suffix(HIDDEN_SUFFIX))
+        else {
+            continue;
+        };
+        match version.parse() {
+            Ok(version) => settle_one(context, &version)?,
+            Err(_) => op_dbus_btrfs::delete_subvolume(&dir.join(name.as_ref()))?,
+        }
     }
-    let session = Session::open(context)?;
-    // The lock was not held above: a receipt may be there by now.
-    let is_named = session
-        .record()
-        .deployments()
-        .any(|(_, known)| known.version == *version);
-    if is_named || context.layout.receipt(version).symlink_metadata().is_ok() {
-        return Ok(());
+    Ok(())
+}
+
+fn settle_one(context: &Context, version: &Version) -> Result<()> {
+    let from = hidden(context, version);
+    let to = context.layout.deployment(version);
+    // A damaged receipt acknowledges nothing.
+    let receipt = deployments::read_receipt(&context.layout, version).unwrap_or_default();
+    let is_complete = receipt.is_some_and(|receipt| {
+        matches!(
+            identity::check(&from, &receipt.deployment.identity),
+            Check::Intact
+        )
+    });
+    if is_complete && to.symlink_metadata().is_err() {
+        return rename(&from, &to);
     }
-    op_dbus_btrfs::delete_subvolume(&path)?;
+    op_dbus_btrfs::delete_subvolume(&from)?;
+    Ok(())
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to)
+        .map_err(|why| Failure::io(format_args!("{}: rename", to.display()), why))?;
+    op_dbus_btrfs::sync_filesystem(to)?;
     Ok(())
 }
 
@@ -111,41 +157,57 @@ pub(crate) fn publish(
     version: &Version,
     received: &Received,
 ) -> Result<Receipt> {
-    let mut session = Session::open(context)?;
-    let path = context.layout.deployment(version);
-    if op_dbus_btrfs::is_subvolume(&path)? {
-        // Altered, as `already_there` found, or just published by nobody: only
-        // one run receives at a time.
-        op_dbus_btrfs::delete_subvolume(&path)?;
-    }
-    op_dbus_btrfs::snapshot(&received.path, &path, true)?;
-    let result = acknowledge(context, version, received);
-    let receipt = match result {
+    // A transfer may have taken long; it is worth waiting for the lock.
+    let mut session = Session::open_patiently(context, PATIENCE)?;
+    let made = hidden(context, version);
+    op_dbus_btrfs::snapshot(&received.path, &made, true)?;
+    let receipt = match acknowledge(context, version, received, &made) {
         Ok(receipt) => receipt,
         Err(failure) => {
-            // Should this fail too, the next run finds it without a receipt.
-            let _ = op_dbus_btrfs::delete_subvolume(&path);
+            // Should this fail too, the next run settles it.
+            let _ = op_dbus_btrfs::delete_subvolume(&made);
             return Err(failure);
         }
     };
-    let detail = format!(
-        "{} bytes, epoch {}",
-        receipt.bytes, receipt.deployment.epoch
-    );
-    let event = Event::about(Kind::Received, &receipt.deployment, detail);
-    log(context, &mut session, &receipt.deployment, event)?;
+    let path = context.layout.deployment(version);
+    if op_dbus_btrfs::is_subvolume(&path)? {
+        // Altered, as `already_there` found; its name goes to the whole one.
+        op_dbus_btrfs::delete_subvolume(&path)?;
+    }
+    rename(&made, &path)?;
+    let deployment = &receipt.deployment;
+    if let Some(why) = identity::difference(&op_dbus_btrfs::info_of(&path)?, &deployment.identity) {
+        return Err(Failure::new(
+            Exit::Verification,
+            path.display(),
+            why,
+            "run the command again",
+        ));
+    }
+    let detail = format!("{} bytes, epoch {}", receipt.bytes, deployment.epoch);
+    log(
+        context,
+        &mut session,
+        deployment,
+        Event::about(Kind::Received, deployment, detail),
+    )?;
     Ok(receipt)
 }
 
-fn acknowledge(context: &Context, version: &Version, received: &Received) -> Result<Receipt> {
-    let path = context.layout.deployment(version);
-    op_dbus_btrfs::sync_filesystem(&path)?;
-    let info = op_dbus_btrfs::info_of(&path)?;
+/// Commits the snapshot and writes its receipt.
+fn acknowledge(
+    context: &Context,
+    version: &Version,
+    received: &Received,
+    made: &Path,
+) -> Result<Receipt> {
+    op_dbus_btrfs::sync_filesystem(made)?;
+    let info = op_dbus_btrfs::info_of(made)?;
     let identity = identity::of(&info);
     if !info.is_read_only() || identity.received_uuid.is_nil() {
         return Err(Failure::new(
             Exit::Verification,
-            path.display(),
+            made.display(),
             "the published snapshot lost its identity",
             "run the command again, and report this with the kernel's version",
         ));

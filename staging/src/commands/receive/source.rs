@@ -40,7 +40,7 @@ impl Source {
             _ => Failure::io(format_args!("{}: open", path.display()), why),
         };
         // Opening a FIFO must not wait for a writer.
-        let nonblock = OFlags::NONBLOCK.bits().cast_signed();
+        let nonblock = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
         let file = File::options()
             .read(true)
             .custom_flags(nonblock)

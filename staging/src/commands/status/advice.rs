@@ -1,6 +1,6 @@
 //! What to do next, in words.
 
-use op_dbus_activator::activation::{Outcome, Source};
+use op_dbus_activator::activation::{Activation, Outcome, Source};
 use op_dbus_bootstate::Slot;
 use op_dbus_bootstate::record::{Next, Record};
 
@@ -83,7 +83,7 @@ fn about_versions(facts: &Facts, record: &Record, says: &mut Vec<String>) {
         .activation
         .as_ref()
         .filter(|_| facts.is_this_boot())
-        .and_then(|activation| activation.running());
+        .and_then(Activation::running);
     if let Some(trial) = &record.trial {
         let version = &trial.deployment.version;
         let is_running = runs.as_ref().is_some_and(|running| {
@@ -122,7 +122,6 @@ fn about_versions(facts: &Facts, record: &Record, says: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use op_dbus_activator::activation::Activation;
     use op_dbus_bootstate::record::{Origin, Trial};
     use op_dbus_bootstate::{BootId, Deployment, Digest, Identity, Uuid};
 
@@ -151,8 +150,8 @@ mod tests {
         }
     }
 
-    fn rescue() -> Option<Activation> {
-        Some(Activation::new(Outcome::Rescue, "x"))
+    fn rescue() -> Activation {
+        Activation::new(Outcome::Rescue, "x")
     }
 
     #[test]
@@ -176,8 +175,11 @@ mod tests {
             (facts(Record::default(), None), "op-dbus-stage receive FILE"),
             (facts(good.clone(), None), "Nothing to do."),
             (facts(staged, None), "Reboot to try v1.0.0 (3 tries left)"),
-            (facts(good, rescue()), "gives the good version one attempt"),
-            (facts(Record::default(), rescue()), "none is good"),
+            (
+                facts(good, Some(rescue())),
+                "gives the good version one attempt",
+            ),
+            (facts(Record::default(), Some(rescue())), "none is good"),
             (
                 Facts {
                     store: Some("gone".to_owned()),

@@ -4,7 +4,7 @@ use op_dbus_activator::activation::Activation;
 use op_dbus_activator::identity::{self, Check};
 use op_dbus_activator::records::Records;
 use op_dbus_bootstate::record::Choice;
-use op_dbus_bootstate::store::{self, Loaded, Reading, Verdict};
+use op_dbus_bootstate::store::{self, Copy, Loaded, Reading, Verdict};
 use op_dbus_bootstate::{BootId, Deployment, Digest, Record};
 use serde_json::{Value, json};
 
@@ -99,7 +99,6 @@ fn copies(loaded: &Loaded) -> Vec<(&'static str, String)> {
         Reading::Bad(why) => why.to_string(),
         Reading::Unreadable(why) => why.clone(),
     };
-    use op_dbus_bootstate::store::Copy;
     [
         (Copy::Zero, &loaded.zero),
         (Copy::One, &loaded.one),
