@@ -100,7 +100,7 @@ fn decide(options: &Options, steps: &mut Steps, report: &mut Activation) -> Resu
                 ))
             })?
     } else {
-        session::mount(layout, &config.store, &options.devices)
+        session::mount(layout, &config.store, &options.devices, steps)
             .map_err(|why| Stop::Failed(why.to_string()))?
     };
     if let Some(why) = &store.read_only {

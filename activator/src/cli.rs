@@ -217,8 +217,8 @@ fn announce(report: &Activation) {
 /// What a dry run prints.
 fn decision(report: &Activation, json: bool) -> String {
     if json {
-        let wrapped = serde_json::json!({ "dry_run": true, "decision": report });
-        return format!("{wrapped}\n");
+        let report = serde_json::to_string(report).unwrap_or_default();
+        return format!("{{\"dry_run\":true,\"decision\":{report}}}\n");
     }
     let mut text = match (report.outcome, &report.version, report.slot) {
         (Outcome::Activated, Some(version), Some(slot)) => {

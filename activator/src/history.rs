@@ -2,7 +2,6 @@
 //! audit log says which versions proved themselves, the receipts how to
 //! recognise them, and the ioctl whether they are intact.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
@@ -39,12 +38,8 @@ pub fn rebuild(layout: &Layout) -> Option<Record> {
     })
 }
 
-fn intact(
-    layout: &Layout,
-    known: &HashMap<Digest, Deployment>,
-    digest: &Digest,
-) -> Option<Deployment> {
-    let deployment = known.get(digest)?;
+fn intact(layout: &Layout, known: &[Deployment], digest: &Digest) -> Option<Deployment> {
+    let deployment = known.iter().find(|known| known.digest == *digest)?;
     let path = layout.deployment(&deployment.version);
     match identity::check(&path, &deployment.identity) {
         Check::Intact => Some(deployment.clone()),
@@ -65,9 +60,9 @@ fn read_receipt(path: &Path) -> Option<Deployment> {
         .map(|receipt| receipt.deployment)
 }
 
-fn receipts(layout: &Layout) -> HashMap<Digest, Deployment> {
+fn receipts(layout: &Layout) -> Vec<Deployment> {
     let Ok(entries) = fs::read_dir(layout.manifests_dir()) else {
-        return HashMap::new();
+        return Vec::new();
     };
     entries
         .take(MAX_RECEIPTS)
@@ -76,7 +71,7 @@ fn receipts(layout: &Layout) -> HashMap<Digest, Deployment> {
             let name = path.file_name()?.to_str()?.strip_suffix(RECEIPT_SUFFIX)?;
             let deployment = read_receipt(&path)?;
             // A receipt is that of the version its name says, or of none.
-            (deployment.version.as_str() == name).then_some((deployment.digest, deployment))
+            (deployment.version.as_str() == name).then_some(deployment)
         })
         .collect()
 }

@@ -13,6 +13,7 @@ use crate::config;
 use crate::device::{DeviceError, Devices};
 use crate::layout::Layout;
 use crate::mount;
+use crate::steps::Steps;
 
 /// The store is nothing to run programs from; the trees mounted out of it have
 /// flags of their own.
@@ -106,6 +107,7 @@ pub fn mount(
     layout: &Layout,
     config: &config::Store,
     devices: &Devices,
+    steps: &mut Steps,
 ) -> Result<StoreState, StoreError> {
     if let Some(state) = mounted(layout)? {
         return Ok(state);
@@ -115,6 +117,7 @@ pub fn mount(
         source,
     })?;
     let device = devices.find(&config.device, config.wait())?;
+    steps.done("device");
     let read_only = mount_device(layout, &config.subvolume, &device)?;
     Ok(StoreState {
         read_only,

@@ -1,6 +1,6 @@
 //! Ranges and paths: what the types do not say.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -83,7 +83,7 @@ fn links(config: &Config) -> Result<(), String> {
     if config.links.len() > MAX_LINKS {
         return Err(format!("more than {MAX_LINKS} [[link]] sections"));
     }
-    let mut seen = HashSet::new();
+    let mut seen = BTreeSet::new();
     for link in &config.links {
         let shown = link.path.to_string_lossy();
         if !is_plain_absolute(&link.path) {

@@ -221,14 +221,30 @@ impl Device {
         device
     }
 
-    pub fn run(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_op-dbus-activate"))
-            .args(args)
+    fn base_command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
             .args(["--sysroot", self.layout.sysroot.to_str().unwrap()])
             .args(["--run", self.layout.run.to_str().unwrap()])
-            .args(["--cmdline", self.path("cmdline").to_str().unwrap()])
-            .output()
-            .unwrap()
+            .args(["--cmdline", self.path("cmdline").to_str().unwrap()]);
+        command
+    }
+
+    /// The boot role of this boot.
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = self.base_command(program);
+        command.args(["--boot-id", self.path("boot_id").to_str().unwrap()]);
+        command
+    }
+
+    pub fn run(&self, args: &[&str]) -> Output {
+        let program = Path::new(env!("CARGO_BIN_EXE_op-dbus-activate"));
+        self.base_command(program).args(args).output().unwrap()
+    }
+
+    #[track_caller]
+    pub fn report(&self) -> Activation {
+        Activation::read(&self.layout).unwrap().unwrap()
     }
 
     /// Runs the boot role and returns its report.
@@ -237,7 +253,7 @@ impl Device {
         let boot_id = self.path("boot_id");
         let output = self.run(&["--boot-id", boot_id.to_str().unwrap()]);
         assert!(output.status.success(), "{output:?}");
-        Activation::read(&self.layout).unwrap().unwrap()
+        self.report()
     }
 
     /// Takes everything down, as a shutdown does, and begins a new boot.
