@@ -1,6 +1,7 @@
 //! What to do next, in words.
 
 use op_dbus_activator::activation::{Activation, Outcome, Source};
+use op_dbus_activator::overlay::word;
 use op_dbus_bootstate::Slot;
 use op_dbus_bootstate::record::{Next, Record};
 
@@ -57,8 +58,8 @@ fn about_boot(facts: &Facts, record: &Record, says: &mut Vec<String>) {
     }
     for degraded in &activation.degraded {
         says.push(match degraded.as_str() {
-            "overlay-read-only" | "overlay-unwritable" => "Changes below the overlay are not kept: free space in the store, or look at why it is read-only (journalctl -k), then reboot.".to_owned(),
-            "store-read-only" => "The store is read-only: no boot is counted and no trial runs. Look at the medium (journalctl -k).".to_owned(),
+            word::OVERLAY_READ_ONLY | word::OVERLAY_NOT_WRITABLE => "Changes below the overlay are not kept: free space in the store, or look at why it is read-only (journalctl -k), then reboot.".to_owned(),
+            word::STORE_READ_ONLY => "The store is read-only: no boot is counted and no trial runs. Look at the medium (journalctl -k).".to_owned(),
             other => format!("This boot is degraded ({other}): see journalctl -k -g op-dbus"),
         });
     }
