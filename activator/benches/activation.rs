@@ -57,7 +57,7 @@ fn main() {
     let root = device.path("top");
     device.mount(&root, "subvolid=5", false);
     measure(&mut device, &program);
-    nix::mount::umount(&root).unwrap();
+    common::unmount(&root);
 
     println!("\nstore on a device of its own, mounted for the first time");
     measure(&mut device, &program);

@@ -137,3 +137,6 @@ pub fn choose(question: Question<'_>, world: &mut impl World) -> Chosen {
         host,
     }
 }
+
+#[cfg(test)]
+mod tests;

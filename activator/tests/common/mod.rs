@@ -5,6 +5,7 @@
     missing_docs,
     unreachable_pub,
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing
 )]
 
@@ -12,6 +13,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags};
 use nix::sched::CloneFlags;
@@ -70,16 +72,16 @@ impl Device {
             .set_len(mib << 20)
             .unwrap();
         sh("mkfs.btrfs", &["-q", "-M", image.to_str().unwrap()]);
-        let loop_device = sh("losetup", &["--find", "--show", image.to_str().unwrap()]);
         let uuid = superblock_uuid(&image);
         let layout = Layout::new(dir.path().join("run"), dir.path().join("root"));
         let mut device = Self {
             dir,
-            loop_device,
+            loop_device: String::new(),
             uuid,
             layout,
             boots: 0,
         };
+        device.attach(&[]);
         for path in [
             "run",
             "root/opt/op-dbus",
@@ -93,6 +95,19 @@ impl Device {
         device.make_store();
         device.next_boot();
         device
+    }
+
+    /// Gives the image a loop device.
+    pub fn attach(&mut self, options: &[&str]) {
+        let image = self.path("image");
+        let mut args = vec!["--find", "--show"];
+        args.extend(options);
+        args.push(image.to_str().unwrap());
+        self.loop_device = sh("losetup", &args);
+    }
+
+    pub fn detach(&self) {
+        sh("losetup", &["-d", &self.loop_device]);
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -124,7 +139,7 @@ impl Device {
         fs::create_dir(&top).unwrap();
         self.mount(&top, "subvolid=5", false);
         op_dbus_btrfs::create_subvolume(&top.join("@op-dbus")).unwrap();
-        nix::mount::umount(&top).unwrap();
+        unmount(&top);
         self.mount_store();
         for dir in [
             "deploy",
@@ -164,7 +179,7 @@ impl Device {
 
     pub fn unmount_store(&self) {
         op_dbus_btrfs::sync_filesystem(&self.layout.store).unwrap();
-        nix::mount::umount(&self.layout.store).unwrap();
+        unmount(&self.layout.store);
     }
 
     /// Does something to the store while the device is down.
@@ -297,6 +312,19 @@ impl Drop for Device {
             .args(["-d", &self.loop_device])
             .output();
     }
+}
+
+/// Unmounts. For a moment a program another test is starting may hold a
+/// descriptor of ours: until it closes what it inherited, the mount is busy.
+#[track_caller]
+pub fn unmount(path: &Path) {
+    for _ in 0..200 {
+        match nix::mount::umount(path) {
+            Err(nix::errno::Errno::EBUSY) => std::thread::sleep(Duration::from_millis(10)),
+            done => return done.unwrap(),
+        }
+    }
+    panic!("{}: stays busy", path.display());
 }
 
 fn superblock_uuid(image: &Path) -> String {
