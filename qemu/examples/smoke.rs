@@ -1,15 +1,16 @@
 //! scratch
-use op_dbus_vm::{*, debian::profile::Suite, player::Progress};
+use op_dbus_vm::{Result, sandbox, suite::Lab, debian::profile::Suite, player::Progress};
 fn main() {
     let run = || -> Result<()> {
     sandbox::enter()?;
-    let cache = cache::Cache::open()?;
-    let programs = programs::Programs::find()?;
-    let releases = release::Releases::demo(&cache, &programs)?;
+    let lab = Lab::open()?;
     let say = |p: Progress<'_>| match p { Progress::Note(n) => println!("    {n}"), Progress::Ended(b) => println!("{}", b.line()) };
-    let arg = std::env::args().nth(1).unwrap();
-    if arg == "light" { prepared::light(&cache, Suite::Bookworm, &programs, &releases, say)?; }
-    else { prepared::debian(&cache, arg.parse()?, &programs, &releases, say)?; }
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args[0] == "light" { 
+        for name in &args[1..] { 
+            let sc = op_dbus_vm::catalogue::find(name)?;
+            for c in sc.case_names() { println!("== {name} {c:?}"); if let Err(e) = lab.play_light(Suite::Bookworm, name, c, say).1 { println!("FAIL {e}"); } } }
+    } else { let n: Vec<&str> = args[1..].iter().map(String::as_str).collect(); lab.play_debian(args[0].parse()?, &n, say).1?; }
     Ok(()) };
     if let Err(e) = run() { println!("{e}"); }
 }

@@ -37,10 +37,8 @@ pub struct Bench<'a> {
     directory: PathBuf,
     releases: PathBuf,
     disks: Vec<Disk>,
-    /// Emulation to use.
-    pub accelerator: Accelerator,
-    /// Virtual processors.
-    pub processors: u32,
+    accelerator: Accelerator,
+    processors: u32,
 }
 
 impl<'a> Bench<'a> {
@@ -75,6 +73,20 @@ impl<'a> Bench<'a> {
             accelerator: Accelerator::Tcg,
             processors: 1,
         })
+    }
+
+    /// The same with another emulation.
+    #[must_use]
+    pub fn with_accelerator(mut self, accelerator: Accelerator) -> Self {
+        self.accelerator = accelerator;
+        self
+    }
+
+    /// The same with so many virtual processors.
+    #[must_use]
+    pub fn with_processors(mut self, processors: u32) -> Self {
+        self.processors = processors;
+        self
     }
 
     /// Its run directory.

@@ -135,28 +135,40 @@ impl Cache {
     ) -> Result<Entry> {
         let name = format!("{kind}-{}", key.name());
         let path = self.root.join(&name);
-        let lock = Flock::lock(self.lock_file(&name)?, FlockArg::LockExclusive)
-            .map_err(|(_, error)| error)
-            .at("lock", &path)?;
-        let fresh = !path.exists();
-        if fresh {
-            let partial = self.root.join(format!("{name}.partial"));
-            if partial.exists() {
-                fs::remove_dir_all(&partial).at("remove", &partial)?;
+        let mut build = Some(build);
+        let mut fresh = false;
+        let lock = loop {
+            let shared = self.lock(&name, FlockArg::LockShared)?;
+            if path.exists() {
+                break shared;
             }
-            fs::create_dir_all(&partial).at("make", &partial)?;
-            build(&partial)?;
-            fs::rename(&partial, &path).at("publish", &path)?;
-            self.remove_older(kind, &name)?;
-        }
-        // Changing an exclusive lock to a shared one is not atomic, but an entry
-        // can only be removed by a build of its kind, and that one looks again.
-        lock.relock(FlockArg::LockShared).at("lock", &path)?;
+            drop(shared);
+            // Changing a lock is not atomic: whoever gets this one looks again,
+            // and after the build the loop does.
+            let _exclusive = self.lock(&name, FlockArg::LockExclusive)?;
+            if !path.exists() {
+                let partial = self.root.join(format!("{name}.partial"));
+                if partial.exists() {
+                    fs::remove_dir_all(&partial).at("remove", &partial)?;
+                }
+                fs::create_dir_all(&partial).at("make", &partial)?;
+                build.take().map_or(Ok(()), |build| build(&partial))?;
+                fs::rename(&partial, &path).at("publish", &path)?;
+                self.remove_older(kind, &name)?;
+                fresh = true;
+            }
+        };
         Ok(Entry {
             path,
             fresh,
             _lock: lock,
         })
+    }
+
+    fn lock(&self, name: &str, how: FlockArg) -> Result<Flock<File>> {
+        Flock::lock(self.lock_file(name)?, how)
+            .map_err(|(_, error)| error)
+            .at("lock", &self.root.join(name))
     }
 
     fn lock_file(&self, name: &str) -> Result<File> {

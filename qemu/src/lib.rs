@@ -7,6 +7,7 @@
 
 pub mod bench;
 pub mod cache;
+pub mod catalogue;
 pub mod damage;
 pub mod debian;
 pub mod error;
@@ -22,6 +23,7 @@ pub mod qemu;
 pub mod release;
 pub mod sandbox;
 pub mod scenario;
+pub mod suite;
 pub mod timeline;
 pub mod tool;
 

@@ -201,6 +201,12 @@ impl Step {
         let fill_all = |texts: &[String]| -> Result<Vec<String>> {
             texts.iter().map(|text| fill(text)).collect()
         };
+        // Of damages, a case may leave out some: their value is empty then.
+        let fill_some = |texts: &[String]| -> Result<Vec<String>> {
+            let mut filled = fill_all(texts)?;
+            filled.retain(|text| !text.is_empty());
+            Ok(filled)
+        };
         Ok(match self {
             Self::Note(text) => Self::Note(fill(text)?),
             Self::Stage(text) => Self::Stage(fill(text)?),
@@ -223,10 +229,10 @@ impl Step {
                 bus: expect.bus.as_deref().map(fill).transpose()?,
             }),
             Self::Damage(damage) => Self::Damage(Damage {
-                zero: fill_all(&damage.zero)?,
-                delete: fill_all(&damage.delete)?,
-                alter: fill_all(&damage.alter)?,
-                replace: fill_all(&damage.replace)?,
+                zero: fill_some(&damage.zero)?,
+                delete: fill_some(&damage.delete)?,
+                alter: fill_some(&damage.alter)?,
+                replace: fill_some(&damage.replace)?,
                 fill: damage.fill,
             }),
             Self::Leave(_) | Self::Ends(_) | Self::Settled(_) | Self::Crash(_) => self.clone(),
@@ -244,7 +250,14 @@ fn fill_values(
             let value = match value {
                 // TOML has no null.
                 Value::String(text) if text == "null" => Value::Null,
-                Value::String(text) => Value::String(substitute(text, values)?),
+                Value::String(text) => {
+                    let filled = substitute(text, values)?;
+                    // A value is text; one that stands alone may mean a number.
+                    match serde_json::from_str(&filled) {
+                        Ok(number @ Value::Number(_)) if filled != *text => number,
+                        _ => Value::String(filled),
+                    }
+                }
                 other => other.clone(),
             };
             Ok((pointer.clone(), value))
