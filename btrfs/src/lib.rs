@@ -14,9 +14,9 @@ mod sys;
 pub use device::{Superblock, scan_device};
 pub use error::Error;
 pub use subvolume::{
-    SubvolInfo, create_subvolume, delete_subvolume, info_of, is_btrfs, is_read_only, is_subvolume,
-    is_subvolume_fd, open_dir, reopen_dir, set_nocow, set_read_only, snapshot, subvol_info,
-    sync_filesystem, sync_filesystem_fd,
+    SubvolInfo, create_subvolume, delete_subvolume, free_deleted, info_of, is_btrfs, is_read_only,
+    is_subvolume, is_subvolume_fd, open_dir, reopen_dir, set_nocow, set_read_only, snapshot,
+    subvol_info, sync_filesystem, sync_filesystem_fd,
 };
 
 /// Result of an operation on a path.

@@ -194,3 +194,11 @@ pub fn sync_filesystem_fd(fd: impl AsFd) -> io::Result<()> {
     // A syncfs reports an earlier write error once per open file, like fsync.
     Ok(rustix::fs::syncfs(fd)?)
 }
+
+/// Commits the file system a path lies on, and has the space of deleted
+/// subvolumes freed now: by itself the kernel gets to that every 30 seconds.
+/// Freeing goes on in the background when this returns.
+pub fn free_deleted(path: &Path) -> Result<()> {
+    let fd = open_dir(path)?;
+    sys::sync(fd.as_fd()).map_err(|why| Error::new("free deleted subvolumes", path, why))
+}

@@ -65,6 +65,7 @@ const _: () = assert!(size_of::<SubvolInfoArgs>() == 504);
 const MAGIC: u8 = 0x94;
 
 nix::ioctl_write_ptr!(ioc_scan_dev, MAGIC, 4, VolArgs);
+nix::ioctl_none!(ioc_sync, MAGIC, 8);
 nix::ioctl_write_ptr!(ioc_snap_destroy, MAGIC, 15, VolArgs);
 nix::ioctl_write_ptr!(ioc_snap_create_v2, MAGIC, 23, VolArgsV2);
 nix::ioctl_write_ptr!(ioc_subvol_create_v2, MAGIC, 24, VolArgsV2);
@@ -140,6 +141,13 @@ pub(crate) fn destroy(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     // SAFETY: the kernel reads one vol_args, which outlives the call; its name
     // ends in a zero byte.
     unsafe { ioc_snap_destroy(parent.as_raw_fd(), &raw const args) }?;
+    Ok(())
+}
+
+/// `BTRFS_IOC_SYNC`: commits, and wakes what frees the space of deleted subvolumes.
+pub(crate) fn sync(file: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the call takes no argument; the descriptor is borrowed for it.
+    unsafe { ioc_sync(file.as_raw_fd()) }?;
     Ok(())
 }
 
