@@ -174,6 +174,10 @@ impl Context {
     /// Something went wrong that does not stop the command.
     pub(crate) fn warn(&self, text: impl Into<String>) {
         let text = text.into();
+        // One run may open the store several times, and finds the same each time.
+        if self.warnings.borrow().contains(&text) {
+            return;
+        }
         if self.json {
             let object = serde_json::json!({ "warning": text });
             stderr(&object.to_string());

@@ -98,26 +98,18 @@ impl Deployments {
 
     /// An intact version by its name, or why it can't be used.
     pub(crate) fn named(&self, layout: &Layout, version: &Version) -> Result<Deployment> {
-        let unknown = |why: &str| {
-            let known: Vec<_> = self
-                .receipts
-                .iter()
-                .take(8)
-                .map(|receipt| receipt.deployment.version.to_string())
-                .collect();
-            let remedy = if known.is_empty() {
-                "receive it first: op-dbus-stage receive FILE".to_owned()
-            } else {
-                format!("receive it first, or name one of: {}", known.join(", "))
-            };
-            Failure::new(Exit::UnknownVersion, version, why, remedy)
-        };
-        let receipt =
-            read_receipt(layout, version)?.ok_or_else(|| unknown("is not in the store"))?;
-        let path = layout.deployment(version);
-        match identity::check(&path, &receipt.deployment.identity) {
-            Check::Intact => Ok(receipt.deployment),
-            Check::Missing(why) => Err(unknown(&why)),
+        let receipt = read_receipt(layout, version)?
+            .ok_or_else(|| self.unknown(version, "is not in the store"))?;
+        self.check(layout, &receipt.deployment)?;
+        Ok(receipt.deployment)
+    }
+
+    /// That a deployment is in the store as it was published, or why it can't be used.
+    pub(crate) fn check(&self, layout: &Layout, deployment: &Deployment) -> Result<()> {
+        let version = &deployment.version;
+        match identity::check(&layout.deployment(version), &deployment.identity) {
+            Check::Intact => Ok(()),
+            Check::Missing(why) => Err(self.unknown(version, &why)),
             Check::Altered(why) => Err(Failure::new(
                 Exit::Verification,
                 version,
@@ -131,5 +123,21 @@ impl Deployments {
                 "check the medium (journalctl -k)",
             )),
         }
+    }
+
+    fn unknown(&self, version: &Version, why: &str) -> Failure {
+        let known: Vec<_> = self
+            .receipts
+            .iter()
+            .map(|receipt| receipt.deployment.version.as_str())
+            .filter(|known| *known != version.as_str())
+            .take(8)
+            .collect();
+        let remedy = if known.is_empty() {
+            "receive it first: op-dbus-stage receive FILE".to_owned()
+        } else {
+            format!("receive it first, or name one of: {}", known.join(", "))
+        };
+        Failure::new(Exit::UnknownVersion, version, why, remedy)
     }
 }

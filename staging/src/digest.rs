@@ -319,3 +319,110 @@ fn collect(
     attributes.sort_unstable();
     Ok(attributes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+
+    fn sample() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        fs::create_dir(at("b")).unwrap();
+        fs::write(at("b/file"), "content").unwrap();
+        symlink("b/file", at("a")).unwrap();
+        for (path, mode) in [("", 0o755), ("b", 0o750), ("b/file", 0o640)] {
+            fs::set_permissions(at(path), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        dir
+    }
+
+    /// The format once more, written down entry by entry.
+    #[test]
+    fn the_hash_is_over_what_the_format_says() {
+        let dir = sample();
+        let owner = fs::metadata(dir.path()).unwrap();
+        let mut expected = b"op-dbus tree 1\n".to_vec();
+        for (letter, mode, path, content) in [
+            (b'd', 0o755_u32, "", None),
+            (b'l', 0o777, "a", Some("b/file")),
+            (b'd', 0o750, "b", None),
+            (b'f', 0o640, "b/file", Some("content")),
+        ] {
+            expected.push(letter);
+            for number in [mode, owner.uid(), owner.gid()] {
+                expected.extend(number.to_le_bytes());
+            }
+            expected.extend((path.len() as u64).to_le_bytes());
+            expected.extend(path.as_bytes());
+            expected.extend(0_u32.to_le_bytes());
+            if let Some(content) = content {
+                expected.extend((content.len() as u64).to_le_bytes());
+                expected.extend(content.as_bytes());
+            }
+        }
+        let found = tree(dir.path()).unwrap();
+        assert_eq!(found.digest, Digest(Sha256::digest(expected).into()));
+        assert_eq!((found.bytes, found.entries), (7, 4));
+    }
+
+    #[test]
+    fn every_change_of_content_counts_and_time_does_not() {
+        type Change = fn(&Path);
+        let base = tree(sample().path()).unwrap().digest;
+        let again = tree(sample().path()).unwrap().digest;
+        assert_eq!(again, base, "another directory and time");
+        let changes: [Change; 7] = [
+            |dir| fs::write(dir.join("b/file"), "Content").unwrap(),
+            |dir| fs::write(dir.join("b/file"), "content ").unwrap(),
+            |dir| fs::write(dir.join("c"), "").unwrap(),
+            |dir| fs::rename(dir.join("b/file"), dir.join("b/File")).unwrap(),
+            |dir| fs::set_permissions(dir.join("b"), fs::Permissions::from_mode(0o755)).unwrap(),
+            |dir| {
+                fs::remove_file(dir.join("a")).unwrap();
+                symlink("b", dir.join("a")).unwrap();
+            },
+            |dir| {
+                // A file that holds what the link says.
+                fs::remove_file(dir.join("a")).unwrap();
+                fs::write(dir.join("a"), "b/file").unwrap();
+            },
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            let dir = sample();
+            change(dir.path());
+            assert_ne!(tree(dir.path()).unwrap().digest, base, "change {index}");
+        }
+    }
+
+    #[test]
+    fn attributes_count_unless_they_are_the_device_s_own() {
+        for name in [
+            c"user.kind",
+            c"security.capability",
+            c"system.posix_acl_access",
+        ] {
+            assert!(counts(name), "{name:?}");
+        }
+        for name in [
+            c"btrfs.compression",
+            c"security.selinux",
+            c"security.SMACK64EXEC",
+            c"security.ima",
+        ] {
+            assert!(!counts(name), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_tree_that_is_none_is_an_error() {
+        assert!(tree(Path::new("/nonexistent")).is_err());
+        let dir = sample();
+        assert!(tree(&dir.path().join("b/file")).is_err());
+        assert!(
+            tree(&dir.path().join("a")).is_err(),
+            "a link is not followed"
+        );
+    }
+}

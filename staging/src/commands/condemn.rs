@@ -35,19 +35,28 @@ pub(crate) fn run(context: &Context, args: &cli::Condemn) -> Result<Exit> {
     let is_quarantined = session.record().quarantine.contains(&running.digest);
     // The lock must be free before the reboot stops the units that need it.
     drop(session);
-    let (word, line) = match next {
+    let (result, word, line) = match next {
+        _ if !running.counted => (
+            "not-counted",
+            "stay-up",
+            format!(
+                "{version} is unhealthy, but this boot was not counted: nothing is recorded, and the host stays up."
+            ),
+        ),
         Next::Reboot => (
+            "condemned",
             "reboot",
             format!("{version} is condemned; a reboot brings a better choice."),
         ),
         Next::StayUp => (
+            "condemned",
             "stay-up",
             format!(
                 "{version} is condemned; a reboot would bring nothing better, so the host stays up."
             ),
         ),
     };
-    let report = Report::new("condemn", "condemned")
+    let report = Report::new("condemn", result)
         .field("version", version.as_str())
         .field("quarantined", is_quarantined)
         .field("next", word)

@@ -14,21 +14,16 @@ pub(crate) fn run(context: &Context, args: &cli::Rollback) -> Result<Exit> {
     let limits = context.config()?.limits();
     let mut session = Session::open(context)?;
     let deployments = Deployments::read(&context.layout)?;
-    // With a trial active it is only taken back, so the target need not exist.
-    let wanted = match (
-        &session.record().trial,
-        &args.version,
-        &session.record().fallback,
-    ) {
-        (Some(_), ..) => None,
-        (None, Some(version), _) => Some(version.clone()),
-        // The fallback itself, as recorded, must be intact as well.
-        (None, None, fallback) => fallback.as_ref().map(|fallback| fallback.version.clone()),
+    let record = session.record();
+    let target = match (&record.trial, &args.version) {
+        // The trial is only taken back, so no target need exist.
+        (Some(_), _) => None,
+        (None, Some(version)) => Some(deployments.named(&context.layout, version)?),
+        (None, None) => record.fallback.clone(),
     };
-    let target = match &wanted {
-        Some(version) => Some(deployments.named(&context.layout, version)?),
-        None => None,
-    };
+    if let Some(target) = &target {
+        deployments.check(&context.layout, target)?;
+    }
     let outcome = session.apply("rollback", |record| {
         transition::rollback(
             record,

@@ -3,6 +3,7 @@
 use op_dbus_activator::config::Config;
 use op_dbus_activator::device::Devices;
 use op_dbus_activator::session;
+use op_dbus_activator::steps::Steps;
 
 use super::Made;
 use super::toplevel::TopLevel;
@@ -17,15 +18,20 @@ pub(crate) fn store(
     made: &mut Made,
 ) -> Result<()> {
     let place = &context.layout.store;
-    let state =
-        session::mount(&context.layout, &config.store, &Devices::default()).map_err(|why| {
-            Failure::new(
-                Exit::Store,
-                format_args!("{}: mount the store", place.display()),
-                why,
-                "see the kernel log for the reason (journalctl -k)",
-            )
-        })?;
+    let state = session::mount(
+        &context.layout,
+        &config.store,
+        &Devices::default(),
+        &mut Steps::default(),
+    )
+    .map_err(|why| {
+        Failure::new(
+            Exit::Store,
+            format_args!("{}: mount the store", place.display()),
+            why,
+            "see the kernel log for the reason (journalctl -k)",
+        )
+    })?;
     if let Some(why) = state.read_only {
         context.warn(format!("the store is mounted read-only: {why}"));
     }

@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use op_dbus_activator::lock::Lock;
 use op_dbus_bootstate::Version;
@@ -17,6 +18,10 @@ use crate::session::lock_failure;
 
 /// Name of the lock in `incoming/`.
 const LOCK: &str = "lock";
+
+/// How long a failed run waits for its space to be freed, and how often it looks.
+const RECLAIM: Duration = Duration::from_secs(20);
+const RECLAIM_POLL: Duration = Duration::from_millis(200);
 
 /// `incoming/`, held by this run.
 #[derive(Debug)]
@@ -64,6 +69,25 @@ impl Incoming {
             }
         }
         Ok(())
+    }
+
+    /// Space left for new data, in bytes; zero where that can't be told.
+    pub(crate) fn available(&self) -> u64 {
+        rustix::fs::statvfs(&self.path)
+            .map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    /// After a full disk: waits until the space of what was removed is there
+    /// again, so that the next run, or whoever else needs it, finds it. Bounded,
+    /// because others may use the space as it comes.
+    pub(crate) fn reclaim(&self, available_before: u64) {
+        let give_up = Instant::now() + RECLAIM;
+        let wanted = available_before.saturating_sub(available_before / 16);
+        while self.available() < wanted && Instant::now() < give_up {
+            // The space comes back by itself as well, only later.
+            let _ = op_dbus_btrfs::free_deleted(&self.path);
+            thread::sleep(RECLAIM_POLL);
+        }
     }
 
     /// Makes this run's directory.

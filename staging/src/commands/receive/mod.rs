@@ -20,6 +20,7 @@ mod source;
 use std::path::Path;
 
 use op_dbus_bootstate::audit::{Event, Kind};
+use op_dbus_bootstate::receipt::Receipt;
 use op_dbus_bootstate::{Deployment, Version};
 use op_dbus_sendstream::{Policy, Summary};
 
@@ -29,7 +30,7 @@ use crate::error::{Exit, Failure, Result};
 use crate::session::Session;
 
 use incoming::Incoming;
-use source::Source;
+use source::{Source, Vetted};
 
 /// Runs the command.
 pub(crate) fn run(context: &Context, args: &cli::Receive) -> Result<Exit> {
@@ -47,6 +48,8 @@ pub(crate) fn run(context: &Context, args: &cli::Receive) -> Result<Exit> {
 fn receive(context: &Context, args: &cli::Receive) -> Result<Exit> {
     let mut source = Source::open(&args.file)?;
     let incoming = Incoming::lock(context)?;
+    // What would stop the end of a long transfer stops it before its beginning.
+    drop(Session::open(context)?);
     incoming.clear()?;
     publish::settle(context)?;
     let policy = Policy::default();
@@ -59,10 +62,20 @@ fn receive(context: &Context, args: &cli::Receive) -> Result<Exit> {
         context.print(&report)?;
         return Ok(Exit::Done);
     }
-    let area = incoming.area(&version)?;
-    child::receive(&args.btrfs, &mut source, &vetted, &policy, area.path())?;
-    let received = area.check(&vetted.summary)?;
-    let receipt = publish::publish(context, &version, &received)?;
+    let available = incoming.available();
+    let transferred = transfer(
+        context,
+        args,
+        &mut source,
+        &vetted,
+        &policy,
+        &incoming,
+        &version,
+    );
+    if matches!(&transferred, Err(failure) if failure.kind == Exit::NoSpace) {
+        incoming.reclaim(available);
+    }
+    let receipt = transferred?;
     let report = report("received", &receipt.deployment)
         .field("bytes", receipt.bytes)
         .line(format!(
@@ -73,6 +86,23 @@ fn receive(context: &Context, args: &cli::Receive) -> Result<Exit> {
         .line(format!("Next: op-dbus-stage stage {version}"));
     context.print(&report)?;
     Ok(Exit::Done)
+}
+
+/// From a vetted stream to a published version. The area, and what it holds, is
+/// gone when this returns.
+fn transfer(
+    context: &Context,
+    args: &cli::Receive,
+    source: &mut Source,
+    vetted: &Vetted,
+    policy: &Policy,
+    incoming: &Incoming,
+    version: &Version,
+) -> Result<Receipt> {
+    let area = incoming.area(version)?;
+    child::receive(&args.btrfs, source, vetted, policy, area.path())?;
+    let received = area.check(&vetted.summary)?;
+    publish::publish(context, version, &received)
 }
 
 fn report(result: &str, deployment: &Deployment) -> Report {

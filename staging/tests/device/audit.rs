@@ -1,0 +1,152 @@
+//! The audit log as evidence, and as something that may be missing.
+
+use std::fs;
+use std::io::Write as _;
+
+use crate::fixture::{Builder, Device};
+
+fn staged(device: &Device) -> String {
+    let builder = Builder::new();
+    let stream = builder.release("v1.0.0", None);
+    device.result(&["receive", &stream], "received");
+    device.result(&["stage", "v1.0.0"], "on-trial");
+    device.result(&["cancel"], "cancelled");
+    fs::read_to_string(device.store("audit/log.jsonl")).unwrap()
+}
+
+#[test]
+fn an_edited_line_shows() {
+    let Some(device) = Device::new() else { return };
+    let log = staged(&device);
+    let path = device.store("audit/log.jsonl");
+    fs::write(&path, log.replacen("upgrade", "rollback", 1)).unwrap();
+    device
+        .run(&["audit", "verify"])
+        .failed(9, "does not follow");
+    let problems = device.status()["problems"].to_string();
+    assert!(problems.contains("audit log"), "{problems}");
+    // What happens later does not cover it up.
+    device.result(&["stage", "v1.0.0"], "on-trial");
+    device
+        .run(&["audit", "verify"])
+        .failed(9, "does not follow");
+    fs::write(&path, &log).unwrap();
+    device.run(&["audit", "verify"]).failed(9, "was cut off");
+}
+
+#[test]
+fn a_log_that_does_not_continue_the_record_is_kept_as_evidence() {
+    let Some(device) = Device::new() else { return };
+    let log = staged(&device);
+    let path = device.store("audit/log.jsonl");
+    let cut: String = log.split_inclusive('\n').take(2).collect();
+    fs::write(&path, &cut).unwrap();
+    device
+        .run(&["audit", "verify"])
+        .failed(9, "its end was cut off");
+    device.result(&["stage", "v1.0.0"], "on-trial");
+    let aside = device.store("audit/log.set-aside.1");
+    assert_eq!(fs::read_to_string(&aside).unwrap(), cut);
+    device.run(&["audit", "verify"]).failed(9, "set aside as");
+    let lines = device.json(&["audit", "log"]);
+    assert_eq!(lines["lines"][0]["event"], "repaired");
+    // Moved out of the way by someone who has looked at it.
+    fs::remove_file(aside).unwrap();
+    device.result(&["audit", "verify"], "sound");
+}
+
+#[test]
+fn a_log_that_is_gone_begins_anew_and_says_so() {
+    let Some(device) = Device::new() else { return };
+    staged(&device);
+    fs::remove_file(device.store("audit/log.jsonl")).unwrap();
+    device.run(&["audit", "verify"]).failed(9, "ends at line 0");
+    device.result(&["stage", "v1.0.0"], "on-trial");
+    let lines = device.json(&["audit", "log"]);
+    assert_eq!(lines["lines"][0]["event"], "repaired");
+    device.result(&["audit", "verify"], "sound");
+}
+
+#[test]
+fn what_a_crash_leaves_at_its_end_is_no_tampering() {
+    let Some(device) = Device::new() else { return };
+    let log = staged(&device);
+    let path = device.store("audit/log.jsonl");
+    // A torn line.
+    let mut file = fs::File::options().append(true).open(&path).unwrap();
+    file.write_all(b"{\"n\":5,\"time\":\"20").unwrap();
+    device.result(&["audit", "verify"], "sound");
+    device.result(&["stage", "v1.0.0"], "on-trial");
+    device.result(&["audit", "verify"], "sound");
+    let now = fs::read_to_string(&path).unwrap();
+    assert!(now.starts_with(&log) && now.lines().count() == 5, "{now}");
+
+    // Whole lines the record does not know yet: the record is that of before.
+    let records = ["boot/record.0", "boot/record.1"]
+        .map(|copy| (device.store(copy), fs::read(device.store(copy)).unwrap()));
+    device.result(&["cancel"], "cancelled");
+    for (copy, content) in records {
+        fs::write(copy, content).unwrap();
+    }
+    device.result(&["audit", "verify"], "sound");
+    device.result(&["cancel"], "cancelled");
+    device.result(&["audit", "verify"], "sound");
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 7);
+}
+
+#[test]
+fn without_a_log_transitions_go_on_and_are_counted() {
+    let Some(mut device) = Device::new() else {
+        return;
+    };
+    staged(&device);
+    device.boot();
+    // A directory in its place takes no lines.
+    let (path, kept) = (device.store("audit/log.jsonl"), device.path("kept"));
+    fs::copy(&path, &kept).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let staged = device.result(&["stage", "v1.0.0"], "on-trial");
+    assert!(
+        staged["warnings"][0]
+            .as_str()
+            .unwrap()
+            .contains("could not be written"),
+        "{staged}"
+    );
+    let record = device.record();
+    assert_eq!(record.audit.missed, 1);
+    assert!(!record.attempts.is_empty(), "attempts wait in the record");
+    assert!(record.trial.is_some());
+
+    fs::remove_dir(&path).unwrap();
+    fs::copy(&kept, &path).unwrap();
+    device.result(&["cancel"], "cancelled");
+    let verified = device.result(&["audit", "verify"], "sound");
+    assert_eq!(verified["missed"], 1);
+    assert!(
+        device.record().attempts.is_empty(),
+        "attempts were handed over"
+    );
+}
+
+#[test]
+fn a_full_store_still_takes_a_transition() {
+    let Some(device) = Device::with_size(128) else {
+        return;
+    };
+    staged(&device);
+    let mut file = fs::File::create(device.store("incoming/ballast")).unwrap();
+    let block = vec![0x5a; 1 << 20];
+    while file.write_all(&block).is_ok() {}
+    let _ = file.sync_all();
+    for index in 0..20_000 {
+        if fs::write(device.store(&format!("incoming/small{index}")), [1; 3000]).is_err() {
+            break;
+        }
+    }
+    device.result(&["stage", "v1.0.0"], "on-trial");
+    assert!(device.record().trial.is_some());
+    device.result(&["cancel"], "cancelled");
+    assert!(device.record().trial.is_none());
+}

@@ -1,0 +1,374 @@
+//! A device, a build machine, and boots.
+
+use std::fs;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use nix::mount::{MntFlags, MsFlags};
+use nix::sched::CloneFlags;
+use op_dbus_activator::activation::{Activation, Outcome};
+use op_dbus_activator::identity::{self, Check};
+use op_dbus_activator::layout::Layout;
+use op_dbus_activator::records::Records;
+use op_dbus_bootstate::select::{BootInput, Failure, select};
+use op_dbus_bootstate::store::Writer;
+use op_dbus_bootstate::{BootId, Record, record};
+use serde_json::Value;
+
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_op-dbus-stage");
+
+/// Runs a command that must succeed.
+#[track_caller]
+pub(crate) fn sh(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {args:?}: {stderr}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// How one run of the program ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// A device whose store is prepared.
+pub(crate) struct Device {
+    dir: tempfile::TempDir,
+    pub(crate) disk: String,
+    pub(crate) layout: Layout,
+    boots: u8,
+}
+
+impl Device {
+    /// A prepared device; none without root, loudly.
+    pub(crate) fn new() -> Option<Self> {
+        Self::with_size(256)
+    }
+
+    pub(crate) fn with_size(mib: u64) -> Option<Self> {
+        let device = Self::bare(mib)?;
+        device.run(&["prepare", "--device", &device.disk]).done();
+        Some(device)
+    }
+
+    /// A device with an empty file system.
+    pub(crate) fn bare(mib: u64) -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: needs root for mounts and loop devices; run: make test-root");
+            return None;
+        }
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        let dir = tempfile::Builder::new().prefix("opd").tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let disk = attach(&dir.path().join("disk"), mib);
+        for path in ["root/etc", "root/usr/lib/dracut/modules.d/50op-dbus", "run"] {
+            fs::create_dir_all(dir.path().join(path)).unwrap();
+        }
+        let layout = Layout::new(dir.path().join("run"), dir.path().join("root"));
+        let mut device = Self {
+            dir,
+            disk,
+            layout,
+            boots: 0,
+        };
+        device.next_boot();
+        Some(device)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn store(&self, name: &str) -> PathBuf {
+        self.layout.store.join(name)
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(args)
+            .arg("--run")
+            .arg(&self.layout.run)
+            .arg("--sysroot")
+            .arg(&self.layout.sysroot)
+            .arg("--boot-id")
+            .arg(self.path("boot_id"));
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Ended {
+        self.command(args)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+            .into()
+    }
+
+    /// Runs a command that must succeed, and returns its JSON.
+    #[track_caller]
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        let ended = self.run(&[args, &["--json"]].concat());
+        assert_eq!(ended.code, 0, "{args:?}: {}", ended.stderr);
+        serde_json::from_str(&ended.stdout).unwrap()
+    }
+
+    /// Runs a command that must come out in a certain way.
+    #[track_caller]
+    pub(crate) fn result(&self, args: &[&str], expected: &str) -> Value {
+        let value = self.json(args);
+        assert_eq!(value["result"], expected, "{args:?}: {value}");
+        value
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        self.json(&["status"])
+    }
+
+    /// Draws a new kernel boot id.
+    pub(crate) fn next_boot(&mut self) -> BootId {
+        self.boots += 1;
+        let id = BootId([self.boots; 16]);
+        fs::write(self.path("boot_id"), id.to_string()).unwrap();
+        let _ = fs::remove_file(self.layout.activation());
+        id
+    }
+
+    pub(crate) fn record(&self) -> Record {
+        let verdict = Writer::new(Records::new(&self.layout)).load().verdict();
+        verdict.record().cloned().unwrap()
+    }
+
+    /// A boot, as the activator does it: select, check, count, tell. Returns
+    /// role and version, or `rescue`.
+    pub(crate) fn boot(&mut self) -> String {
+        let boot_id = self.next_boot();
+        let mut writer = Writer::new(Records::new(&self.layout));
+        let mut failures: Vec<Failure> = Vec::new();
+        let base = self.record();
+        loop {
+            let input = BootInput {
+                boot_id,
+                select: None,
+                named: None,
+                limits: record::Limits::default(),
+                durable: true,
+                failures: &failures,
+            };
+            let selection = select(&base, &input);
+            if let Some((slot, deployment)) = &selection.candidate {
+                let path = self.layout.deployment(&deployment.version);
+                let outcome = match identity::check(&path, &deployment.identity) {
+                    Check::Intact => None,
+                    Check::Missing(_) => Some(record::Outcome::Missing),
+                    _ => Some(record::Outcome::Altered),
+                };
+                if let Some(outcome) = outcome {
+                    failures.push(Failure {
+                        slot: *slot,
+                        digest: deployment.digest,
+                        outcome,
+                    });
+                    continue;
+                }
+            }
+            if let Some(next) = selection.record {
+                writer.commit(Some(&base), next).unwrap();
+            }
+            let mut report = Activation::new(Outcome::Rescue, selection.reason.sentence());
+            report.boot_id = Some(boot_id);
+            report.counted = selection.counted;
+            let mut word = "rescue".to_owned();
+            if let Some((slot, deployment)) = selection.candidate {
+                word = format!("{slot} {}", deployment.version);
+                report.outcome = Outcome::Activated;
+                report.slot = Some(slot);
+                report.version = Some(deployment.version);
+                report.digest = Some(deployment.digest);
+            }
+            report.write(&self.layout).unwrap();
+            return word;
+        }
+    }
+
+    /// Everything that must not change when a command is refused.
+    pub(crate) fn snapshot(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut found = Vec::new();
+        for dir in ["boot", "manifests", "audit"] {
+            for entry in fs::read_dir(self.store(dir)).unwrap() {
+                let path = entry.unwrap().path();
+                found.push((path.clone(), fs::read(path).unwrap()));
+            }
+        }
+        for dir in ["deploy", "incoming"] {
+            found.extend(
+                names(&self.store(dir))
+                    .into_iter()
+                    .map(|name| (name.into(), Vec::new())),
+            );
+        }
+        found.sort();
+        found
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // Without a store mounted there is nothing to unmount.
+        let _ = nix::mount::umount2(&self.layout.store, MntFlags::MNT_DETACH);
+        detach(&self.disk);
+    }
+}
+
+impl Ended {
+    #[track_caller]
+    pub(crate) fn done(self) -> String {
+        assert_eq!(self.code, 0, "{}", self.stderr);
+        self.stdout
+    }
+
+    /// Failed with this code, and one line on stderr that holds these words.
+    #[track_caller]
+    pub(crate) fn failed(self, code: i32, words: &str) {
+        assert_eq!(self.code, code, "{self:?}");
+        assert_eq!(self.stdout, "", "{self:?}");
+        let line = self.stderr.strip_suffix('\n').unwrap();
+        assert!(!line.contains('\n'), "one line: {line}");
+        assert!(line.starts_with("op-dbus-stage: "), "{line}");
+        assert!(line.contains("; "), "a remedy: {line}");
+        assert!(line.contains(words), "{words:?} in {line}");
+    }
+}
+
+/// The names in a directory, sorted, but for locks.
+pub(crate) fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != "lock")
+        .collect();
+    names.sort();
+    names
+}
+
+fn attach(image: &Path, mib: u64) -> String {
+    fs::File::create(image).unwrap().set_len(mib << 20).unwrap();
+    sh("mkfs.btrfs", &["-q", image.to_str().unwrap()]);
+    sh("losetup", &["--find", "--show", image.to_str().unwrap()])
+}
+
+fn detach(disk: &str) {
+    // The kernel detaches it once the last user is gone.
+    let _ = Command::new("losetup").args(["--detach", disk]).status();
+}
+
+/// A machine that builds releases and sends them.
+pub(crate) struct Builder {
+    dir: tempfile::TempDir,
+    disk: String,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self::with_size(256)
+    }
+
+    pub(crate) fn with_size(mib: u64) -> Self {
+        let dir = tempfile::Builder::new().prefix("opb").tempdir().unwrap();
+        let disk = attach(&dir.path().join("disk"), mib);
+        let top = dir.path().join("top");
+        fs::create_dir(&top).unwrap();
+        nix::mount::mount(
+            Some(disk.as_str()),
+            &top,
+            Some("btrfs"),
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .unwrap();
+        let builder = Self { dir, disk };
+        op_dbus_btrfs::create_subvolume(&builder.tree("work")).unwrap();
+        fs::create_dir_all(builder.tree("work/bin")).unwrap();
+        // More than one command's worth of data.
+        let mut noise = vec![0; 300_000];
+        fs::File::open("/dev/urandom")
+            .unwrap()
+            .read_exact(&mut noise)
+            .unwrap();
+        fs::write(builder.tree("work/bin/app"), noise).unwrap();
+        std::os::unix::fs::symlink("app", builder.tree("work/bin/alias")).unwrap();
+        builder
+    }
+
+    /// A path on the machine; `work` is the tree that releases are made of.
+    pub(crate) fn tree(&self, path: &str) -> PathBuf {
+        self.dir.path().join("top").join(path)
+    }
+
+    /// Where a release's stream is.
+    pub(crate) fn stream(&self, version: &str) -> String {
+        self.dir
+            .path()
+            .join(format!("{version}.stream"))
+            .to_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    /// Makes a release and its stream: whole, or on top of another release.
+    pub(crate) fn release(&self, version: &str, parent: Option<&str>) -> String {
+        fs::write(self.tree("work/version"), version).unwrap();
+        self.send(version, parent)
+    }
+
+    /// Sends the tree as it is.
+    pub(crate) fn send(&self, version: &str, parent: Option<&str>) -> String {
+        let (work, tree, stream) = (self.tree("work"), self.tree(version), self.stream(version));
+        op_dbus_btrfs::snapshot(&work, &tree, true).unwrap();
+        op_dbus_btrfs::sync_filesystem(&tree).unwrap();
+        let parent = parent.map(|parent| self.tree(parent).to_str().unwrap().to_owned());
+        let mut args = vec!["-q", "send", "-f", &stream];
+        args.extend(parent.iter().flat_map(|parent| ["-p", parent]));
+        args.push(tree.to_str().unwrap());
+        sh("btrfs", &args);
+        stream
+    }
+}
+
+impl Drop for Builder {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.dir.path().join("top"), MntFlags::MNT_DETACH);
+        detach(&self.disk);
+    }
+}
+
+/// Changes one byte of a file.
+pub(crate) fn flip(path: &Path, at: u64) {
+    use std::io::Write as _;
+    let mut file = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.read_exact(&mut byte).unwrap();
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.write_all(&[byte[0] ^ 1]).unwrap();
+}

@@ -1,0 +1,18 @@
+//! `op-dbus-stage` on a loop-mounted Btrfs store, with real send streams.
+//!
+//! Needs root. Each test has a mount namespace, a device and a `/run` of its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking"
+)]
+
+mod audit;
+mod crash;
+mod fixture;
+mod flow;
+mod input;
+mod prepare;
+mod receive;
+mod record;
