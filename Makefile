@@ -93,4 +93,4 @@ demo: deps-vm build ## A real upgrade, and a broken one falling back, in QEMU
 
 .PHONY: bench
 bench: deps-build build-boot ## Activation beside a shell script doing the same mounts
-	$(CARGO) run --locked --quiet --release -p op-dbus-activator --example bench_activation
+	OP_DBUS_ACTIVATE='$(CURDIR)/$(BOOT)/op-dbus-activate' $(CARGO) bench --locked --quiet -p op-dbus-activator --bench activation

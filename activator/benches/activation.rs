@@ -3,6 +3,7 @@
 //!
 //! Both from `fork` to exit, by turns, on one loop-mounted store; needs root. The
 //! program measured is `$OP_DBUS_ACTIVATE`, or the one built for the bench.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -99,7 +100,7 @@ fn mounts_by_script(device: &Device) -> Command {
     let mut command = Command::new("sh");
     command
         .args(["-c", SCRIPT])
-        .env("DEVICE", &device.loop_device)
+        .env("DEVICE", &device.node)
         .env("STORE", &layout.store)
         .env("LOWER", layout.host("/opt/op-dbus"))
         .env("OVERLAY", layout.host("/usr/local/op-dbus"));

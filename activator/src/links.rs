@@ -166,9 +166,8 @@ fn place(layout: &Layout, mounts: &Mounts, path: &Path, target: &Path) -> io::Re
             let mut hidden = OsString::from(".op-dbus-");
             hidden.push(name);
             // Left by a power cut between the two steps.
-            match rustix::fs::unlinkat(&dir, &hidden, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(why) => return Err(why.into()),
+            if let Found::Ours(_) = look(dir.as_fd(), &hidden, mounts)? {
+                rustix::fs::unlinkat(&dir, &hidden, AtFlags::empty())?;
             }
             rustix::fs::symlinkat(target, &dir, &hidden)?;
             rustix::fs::renameat(&dir, &hidden, &dir, name)?;
@@ -220,9 +219,8 @@ mod tests {
         fn reconcile(&self, names: &[&str]) -> Vec<Done> {
             let mut text = "[store]\ndevice = \"/dev/vda\"\n".to_owned();
             for name in names {
-                text.push_str(&format!(
-                    "[[link]]\npath = \"/usr/local/bin/{name}\"\ntarget = \"bin/{name}\"\n"
-                ));
+                let section = "[[link]]\npath = \"/usr/local/bin/NAME\"\ntarget = \"bin/NAME\"\n";
+                text += &section.replace("NAME", name);
             }
             let config = Config::parse(&text).unwrap();
             reconcile(&self.layout, &config)
@@ -250,7 +248,7 @@ mod tests {
     fn a_link_of_ours_that_points_elsewhere_is_turned() {
         let host = Host::new();
         symlink("/opt/op-dbus/bin/old", host.at("a")).unwrap();
-        symlink("leftover", host.at(".op-dbus-a")).unwrap();
+        symlink("/usr/local/op-dbus/bin/a", host.at(".op-dbus-a")).unwrap();
         assert_eq!(host.reconcile(&["a"]), [Done::Made]);
         let target = fs::read_link(host.at("a")).unwrap();
         assert_eq!(target, Path::new("/usr/local/op-dbus/bin/a"));

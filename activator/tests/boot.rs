@@ -1,5 +1,6 @@
 //! The boot role on a real store: which version comes up, and what is left when
 //! one does not.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::fs;
 
@@ -121,12 +122,14 @@ fn an_altered_trial_is_not_activated_and_leaves_no_mount() {
     assert_eq!(device.read_record().trial, None);
 }
 
+/// Something done to a published version while the device is down.
+type Damage = fn(&std::path::Path);
+
 #[test]
 fn whatever_differs_from_what_was_published_is_not_activated() {
     if !is_root() {
         return;
     }
-    type Damage = fn(&std::path::Path);
     let damages: [(&str, Damage); 4] = [
         ("does not exist", |path| {
             op_dbus_btrfs::delete_subvolume(path).unwrap();
@@ -203,8 +206,6 @@ fn the_same_kernel_boot_gets_the_same_answer_and_no_second_mount() {
 }
 
 fn hosts_fault(device: &Device, part: &str) {
-    let before = device.offline(|_| ());
-    let () = before;
     let record = device.read_record();
     let report = device.boot();
     assert_eq!(report.outcome, Outcome::Failed, "{report:?}");

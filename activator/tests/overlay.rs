@@ -1,4 +1,5 @@
 //! Where a version's overlay comes from, and what happens without one.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::fs;
 use std::path::PathBuf;
@@ -174,12 +175,14 @@ fn probing_leaves_no_whiteout() {
     });
 }
 
+/// Something done to an overlay while the device is down.
+type Damage = fn(&std::path::Path);
+
 #[test]
 fn without_a_usable_overlay_the_version_runs_as_published() {
     if !is_root() {
         return;
     }
-    type Damage = fn(&std::path::Path);
     let damages: [Damage; 3] = [
         |path| fs::write(path, "a file").unwrap(),
         |path| {

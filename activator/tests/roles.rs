@@ -1,4 +1,5 @@
 //! The operator's word, bad input, and the roles besides booting.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::fs;
 use std::os::fd::AsFd as _;

@@ -49,7 +49,8 @@ pub fn sh(program: &str, args: &[&str]) -> String {
 
 pub struct Device {
     pub dir: tempfile::TempDir,
-    pub loop_device: String,
+    /// The loop device.
+    pub node: String,
     pub uuid: String,
     pub layout: Layout,
     boots: u32,
@@ -57,11 +58,11 @@ pub struct Device {
 
 impl Device {
     pub fn new() -> Self {
-        Self::with_size(256)
+        Self::made_with(&["-q"])
     }
 
-    /// A device whose store's file system has the given size in MiB.
-    pub fn with_size(mib: u64) -> Self {
+    /// A device whose store's file system is made with these options.
+    pub fn made_with(mkfs: &[&str]) -> Self {
         nix::sched::unshare(CloneFlags::CLONE_NEWNS).unwrap();
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
@@ -69,14 +70,16 @@ impl Device {
         let image = dir.path().join("image");
         fs::File::create(&image)
             .unwrap()
-            .set_len(mib << 20)
+            .set_len(256 << 20)
             .unwrap();
-        sh("mkfs.btrfs", &["-q", "-M", image.to_str().unwrap()]);
+        let mut args = mkfs.to_vec();
+        args.push(image.to_str().unwrap());
+        sh("mkfs.btrfs", &args);
         let uuid = superblock_uuid(&image);
         let layout = Layout::new(dir.path().join("run"), dir.path().join("root"));
         let mut device = Self {
             dir,
-            loop_device: String::new(),
+            node: String::new(),
             uuid,
             layout,
             boots: 0,
@@ -103,11 +106,22 @@ impl Device {
         let mut args = vec!["--find", "--show"];
         args.extend(options);
         args.push(image.to_str().unwrap());
-        self.loop_device = sh("losetup", &args);
+        self.node = sh("losetup", &args);
     }
 
+    /// Takes the loop device away, and waits until it is gone: as long as
+    /// anything holds it open, the kernel only notes the wish.
     pub fn detach(&self) {
-        sh("losetup", &["-d", &self.loop_device]);
+        sh("losetup", &["-d", &self.node]);
+        let name = self.node.trim_start_matches("/dev/");
+        let backing = PathBuf::from(format!("/sys/block/{name}/loop/backing_file"));
+        for _ in 0..200 {
+            if !backing.exists() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("{}: stays attached", self.node);
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -163,7 +177,7 @@ impl Device {
             MsFlags::empty()
         };
         nix::mount::mount(
-            Some(self.loop_device.as_str()),
+            Some(self.node.as_str()),
             target,
             Some("btrfs"),
             flags,
@@ -225,7 +239,12 @@ impl Device {
 
     /// v1.1.0 is good, v1.0.0 fallback, v1.2.0 on trial.
     pub fn with_all() -> Self {
-        let device = Self::new();
+        Self::new().publish_all()
+    }
+
+    /// See [`Device::with_all`].
+    pub fn publish_all(self) -> Self {
+        let device = self;
         let [fallback, good, trial] =
             ["v1.0.0", "v1.1.0", "v1.2.0"].map(|version| device.publish(version));
         device.record(|record| {
@@ -308,9 +327,7 @@ impl Device {
 impl Drop for Device {
     fn drop(&mut self) {
         self.down();
-        let _ = Command::new("losetup")
-            .args(["-d", &self.loop_device])
-            .output();
+        let _ = Command::new("losetup").args(["-d", &self.node]).output();
     }
 }
 
