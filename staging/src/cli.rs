@@ -20,6 +20,7 @@ pub(crate) struct Cli {
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// Print results, warnings and errors as JSON, one object a line
     #[arg(long, global = true)]

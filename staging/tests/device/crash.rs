@@ -70,6 +70,46 @@ fn a_kill_in_the_middle_of_a_receive_leaves_nothing_to_the_next_run() {
 }
 
 #[test]
+fn a_kill_at_any_moment_is_made_good_by_the_same_command() {
+    let Some(device) = Device::new() else { return };
+    let builder = Builder::new();
+    let mut versions = Vec::new();
+    for step in 0..12 {
+        let version = format!("v1.0.{step}");
+        let stream = builder.release(&version, None);
+        let mut running = device
+            .command(&["receive", &stream])
+            .process_group(0)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        thread::sleep(Duration::from_millis(step * 20));
+        let group = nix::unistd::Pid::from_raw(i32::try_from(running.id()).unwrap());
+        // It may have come to its end already.
+        let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+        running.wait().unwrap();
+        let again = device.json(&["receive", &stream]);
+        assert_eq!(again["version"], version.as_str(), "{again}");
+        versions.push(version);
+        assert!(names(&device.store("incoming")).is_empty());
+    }
+    versions.sort();
+    assert_eq!(names(&device.store("deploy")), versions);
+    let status = device.status();
+    assert_eq!(status["result"], "ok", "{status}");
+    device.result(&["audit", "verify"], "sound");
+    let log = device.json(&["audit", "log"]);
+    for version in &versions {
+        let mut lines = log["lines"].as_array().unwrap().iter();
+        assert!(
+            lines.any(|line| line["event"] == "received" && line["version"] == version.as_str()),
+            "{version} was logged"
+        );
+    }
+}
+
+#[test]
 fn a_kill_while_publishing_is_settled_by_the_next_run() {
     let Some(device) = Device::new() else { return };
     let builder = Builder::new();
