@@ -49,11 +49,9 @@ impl<'a> Bench<'a> {
         }
         fs::create_dir_all(directory).at("make", directory)?;
         let disks = match &make {
-            Make::Debian(machine) => disk::fork(
-                machine.profile().layout,
-                machine.entry().path(),
-                directory,
-            )?,
+            Make::Debian(machine) => {
+                disk::fork(machine.profile().layout, machine.entry().path(), directory)?
+            }
             Make::Light { disk, .. } => {
                 let path = directory.join("store.img");
                 copy_sparse(disk, &path)?;
@@ -110,12 +108,23 @@ impl<'a> Bench<'a> {
         let (kernel, initrd, mut command_line, memory_mib) = match &self.make {
             Make::Debian(machine) => {
                 if boot.store != Store::Normal {
-                    return Err(Error::Scenario("only a light guest's store can be taken away".into()));
+                    return Err(Error::Scenario(
+                        "only a light guest's store can be taken away".into(),
+                    ));
                 }
-                (machine.kernel(), machine.initrd(), machine.command_line(), 1024)
+                (
+                    machine.kernel(),
+                    machine.initrd(),
+                    machine.command_line(),
+                    1024,
+                )
             }
             Make::Light { light, .. } => {
-                let slot = if boot.store == Store::Missing { "vda" } else { "vdb" };
+                let slot = if boot.store == Store::Missing {
+                    "vda"
+                } else {
+                    "vdb"
+                };
                 let line = format!("{} vm.releases=/dev/{slot}", crate::light::KERNEL_OPTIONS);
                 (light.kernel(), light.initrd(), line, 512)
             }
@@ -169,7 +178,9 @@ impl<'a> Bench<'a> {
     /// Mounts the store while the machine is off, and changes it with `act`.
     pub fn with_store(&self, act: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         if self.is_debian() {
-            return Err(Error::Scenario("only a light guest's store can be damaged".into()));
+            return Err(Error::Scenario(
+                "only a light guest's store can be damaged".into(),
+            ));
         }
         let disk = self
             .disks

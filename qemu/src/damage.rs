@@ -15,7 +15,10 @@ pub fn apply(damage: &Damage, store: &Path) -> Result<()> {
     }
     for name in &damage.delete {
         let path = store.join(name);
-        Tool::new("btrfs").args(["-q", "subvolume", "delete", "-c"]).arg(path).run()?;
+        Tool::new("btrfs")
+            .args(["-q", "subvolume", "delete", "-c"])
+            .arg(path)
+            .run()?;
     }
     for name in &damage.alter {
         let path = store.join(name);
@@ -33,7 +36,11 @@ pub fn apply(damage: &Damage, store: &Path) -> Result<()> {
     if damage.fill {
         fill(store)?;
     }
-    Tool::new("sync").arg("--file-system").arg(store).run().map(drop)
+    Tool::new("sync")
+        .arg("--file-system")
+        .arg(store)
+        .run()
+        .map(drop)
 }
 
 /// Zeros over the whole length, in place, so that the blocks stay where they

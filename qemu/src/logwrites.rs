@@ -5,8 +5,9 @@
 //! (Documentation/admin-guide/device-mapper/log-writes.rst): one sector with the
 //! superblock (magic, version, number of entries, sector size), then for each
 //! entry one sector with its header (sector, count, flags, length) followed by
-//! the data it wrote. All numbers are little-endian; sector numbers count the
-//! log's sectors.
+//! the `count` sectors it wrote; a discard has none, and only a mark, a note in
+//! the log, uses `length`. All numbers are little-endian; sector numbers count
+//! the log's sectors.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, ErrorKind, Read};
@@ -20,6 +21,7 @@ const VERSION: u64 = 1;
 const FLUSH: u64 = 1;
 const FUA: u64 = 2;
 const DISCARD: u64 = 4;
+const MARK: u64 = 8;
 
 /// One logged request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,24 +111,30 @@ fn next(log: &mut impl Read, sector: u64) -> std::io::Result<Option<Entry>> {
     }
     let [first, count, flags, length] = [0, 1, 2, 3].map(|at| number(&head, at));
     // Beyond the last entry the file is sparse: a request of nothing.
-    if count == 0 && flags == 0 && length == 0 {
+    if count == 0 && flags == 0 {
         return Ok(None);
     }
     if skip(log, sector - 32).is_err() {
         return Ok(None);
     }
-    let discard = flags & DISCARD != 0;
+    let bytes = count.saturating_mul(sector);
     let mut data = None;
-    if length > 0 && !discard {
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-        if !fill(log, &mut bytes)? || skip(log, length.next_multiple_of(sector) - length).is_err() {
+    if flags & MARK != 0 {
+        if skip(log, length.next_multiple_of(sector)).is_err() {
             return Ok(None);
         }
-        data = Some(bytes);
+    } else if bytes > 0 && flags & DISCARD == 0 {
+        // Read as far as the file goes: a torn count must not be believed.
+        let mut written = Vec::new();
+        log.by_ref().take(bytes).read_to_end(&mut written)?;
+        if u64::try_from(written.len()) != Ok(bytes) {
+            return Ok(None);
+        }
+        data = Some(written);
     }
     Ok(Some(Entry {
         offset: first.saturating_mul(sector),
-        length: count.saturating_mul(sector),
+        length: bytes,
         data,
         flush: flags & FLUSH != 0,
         fua: flags & FUA != 0,
@@ -186,7 +194,7 @@ mod tests {
         fn entry(mut self, first: u64, flags: u64, data: &[u8]) -> Self {
             let start = self.0.len();
             let length = data.len() as u64;
-            for number in [first, length / 512, flags, length] {
+            for number in [first, length / 512, flags, 0] {
                 self.0.extend(number.to_le_bytes());
             }
             self.0.resize(start + 512, 0);
@@ -249,6 +257,21 @@ mod tests {
         log.0.truncate(512 * 4);
         log.0.resize(512 * 9, 0);
         assert_eq!(replay(&log).1, Replayed { kept: 2, lost: 0 });
+    }
+
+    #[test]
+    fn discards_and_marks_write_nothing() {
+        let mut log = Log::new(512).entry(0, 0, &[1; 512]);
+        for (count, flags, length) in [(4_u64, DISCARD, 0_u64), (0, MARK, 512)] {
+            let start = log.0.len();
+            for number in [0, count, flags, length] {
+                log.0.extend(number.to_le_bytes());
+            }
+            log.0.resize(start + 512 + length as usize, 0);
+        }
+        let (disk, replayed) = replay(&log.entry(1, 0, &[2; 512]).entry(0, FLUSH, &[]));
+        assert_eq!((disk[0], disk[512]), (1, 2));
+        assert_eq!(replayed, Replayed { kept: 5, lost: 0 });
     }
 
     #[test]

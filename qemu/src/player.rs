@@ -387,7 +387,11 @@ fn compare(what: &str, text: &str, wanted: &BTreeMap<String, Value>) -> Result<(
     if wrong.is_empty() {
         return Ok(());
     }
-    Err(Error::Expectation(format!("{what}: {}; whole: {}", wrong.join(", "), text.trim())))
+    Err(Error::Expectation(format!(
+        "{what}: {}; whole: {}",
+        wrong.join(", "),
+        text.trim()
+    )))
 }
 
 #[cfg(test)]

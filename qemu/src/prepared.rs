@@ -46,7 +46,9 @@ pub fn debian(
     tell: impl FnMut(Progress<'_>),
 ) -> Result<Machine> {
     let fresh = Machine::fresh(cache, profile, programs, releases)?;
-    let key = Key::default().text(RECIPE).text(&fresh.entry().path().to_string_lossy());
+    let key = Key::default()
+        .text(RECIPE)
+        .text(&fresh.entry().path().to_string_lossy());
     let entry = cache.entry(&format!("prepared-{profile}"), &key, |directory| {
         let run = directory.join("run");
         let bench = Bench::new(Make::Debian(&fresh), &run, &releases.image())?;
@@ -57,7 +59,10 @@ pub fn debian(
             Step::Leave(Ending::PowerOff),
         ])?;
         for name in disk::images(profile.layout) {
-            disk::flatten(&run.join(name).with_extension("qcow2"), &directory.join(name))?;
+            disk::flatten(
+                &run.join(name).with_extension("qcow2"),
+                &directory.join(name),
+            )?;
         }
         for (from, name) in [(fresh.kernel(), "vmlinuz"), (fresh.initrd(), "initrd")] {
             fs::copy(&from, directory.join(name)).at("copy", &from)?;
@@ -81,12 +86,16 @@ pub fn light(
         .text(RECIPE)
         .text(&light.initrd().to_string_lossy())
         .file(&releases.image())?;
-    let disk = cache.entry(&format!("prepared-light-{}", suite.name()), &key, |directory| {
-        let empty = directory.join("empty.img");
-        light::empty_disk(&empty)?;
-        play_light(&light, &empty, directory, releases, tell)?;
-        fs::remove_file(&empty).at("remove", &empty)
-    })?;
+    let disk = cache.entry(
+        &format!("prepared-light-{}", suite.name()),
+        &key,
+        |directory| {
+            let empty = directory.join("empty.img");
+            light::empty_disk(&empty)?;
+            play_light(&light, &empty, directory, releases, tell)?;
+            fs::remove_file(&empty).at("remove", &empty)
+        },
+    )?;
     Ok(PreparedLight { light, disk })
 }
 

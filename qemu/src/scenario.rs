@@ -188,10 +188,7 @@ impl Scenario {
             values.extend(found.clone());
         }
         values.extend(own.clone());
-        self.steps
-            .iter()
-            .map(|step| step.with(&values))
-            .collect()
+        self.steps.iter().map(|step| step.with(&values)).collect()
     }
 }
 
@@ -313,7 +310,9 @@ expect = { status = { "/good/version" = "${new}", "/trial" = "null" } }
         let steps = scenario.steps(Some("late"), &BTreeMap::new()).unwrap();
         assert_eq!(steps[0], Step::Stage("v1.2.0".into()));
         assert_eq!(steps[2], Step::Leave(Ending::PowerOff));
-        let Step::Expect(expect) = &steps[3] else { panic!() };
+        let Step::Expect(expect) = &steps[3] else {
+            panic!()
+        };
         assert_eq!(expect.status["/trial"], Value::Null);
         let own = BTreeMap::from([("new".to_owned(), "v9.0.0".to_owned())]);
         let steps = scenario.steps(Some("early"), &own).unwrap();

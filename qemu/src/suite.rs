@@ -90,9 +90,9 @@ impl Lab {
             let bench = Bench::new(Make::Debian(&machine), &directory, &self.releases.image())?;
             let bench = bench.with_processors(self.processors);
             let mut player = Player::new(&name, bench, &mut tell);
-            let played = play_all(&mut player, scenarios, None);
+            let outcome = play_all(&mut player, scenarios, None);
             timeline = player.timeline().clone();
-            played
+            outcome
         })();
         (timeline, result)
     }
@@ -114,7 +114,13 @@ impl Lab {
         let result = (|| {
             let guest = {
                 let _one = self.building.lock();
-                prepared::light(&self.cache, suite, &self.programs, &self.releases, &mut tell)?
+                prepared::light(
+                    &self.cache,
+                    suite,
+                    &self.programs,
+                    &self.releases,
+                    &mut tell,
+                )?
             };
             let directory = self.runs.join(name.replace(": ", ".").replace('/', "."));
             let make = Make::Light {
@@ -123,9 +129,9 @@ impl Lab {
             };
             let bench = Bench::new(make, &directory, &self.releases.image())?;
             let mut player = Player::new(&name, bench, &mut tell);
-            let played = play_all(&mut player, &[scenario], case);
+            let outcome = play_all(&mut player, &[scenario], case);
             timeline = player.timeline().clone();
-            played
+            outcome
         })();
         (timeline, result)
     }

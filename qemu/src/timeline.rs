@@ -98,8 +98,14 @@ mod tests {
     fn the_choice_is_read_from_the_console() {
         let lines = |text: &str| vec!["[ 1.0] boot".to_owned(), text.to_owned()];
         for (line, expected) in [
-            ("[ 9.1] op-dbus: activated v1.1.0 (trial) in 2900 us", "v1.1.0 (trial)"),
-            ("[ 9.1] op-dbus: rescue: nothing is left", "rescue: nothing is left"),
+            (
+                "[ 9.1] op-dbus: activated v1.1.0 (trial) in 2900 us",
+                "v1.1.0 (trial)",
+            ),
+            (
+                "[ 9.1] op-dbus: rescue: nothing is left",
+                "rescue: nothing is left",
+            ),
             ("[ 9.1] op-dbus: off", "off"),
             ("[ 9.1] something else", "-"),
         ] {

@@ -194,7 +194,9 @@ fn build(
         };
         let device = store.as_ref().unwrap_or(&mounted).device()?;
         provision(root, &device, releases)?;
-        Tool::new("umount").arg(root.join("run/op-dbus/store")).run()?;
+        Tool::new("umount")
+            .arg(root.join("run/op-dbus/store"))
+            .run()?;
         make_initramfs(root, profile, &release)?;
     }
     for (from, to) in [

@@ -64,6 +64,10 @@ Description=Command channel of op-dbus-vm
 ExecStart=/usr/libexec/op-dbus-vm-guest serve --port /dev/virtio-ports/op-dbus-vm
 ";
 
+/// Emulated machines on a busy host are slow: what would be a fault at a desk is
+/// only patience here. What is under test has limits of its own.
+const MANAGER: &str = "[Manager]\nDefaultTimeoutStartSec=600s\nDefaultDeviceTimeoutSec=600s\n";
+
 const JOURNALD: &str = "[Journal]\nStorage=volatile\nRuntimeMaxUse=8M\n";
 
 /// Only what the machine has: an image for every machine takes emulated
@@ -117,6 +121,7 @@ pub(super) fn recipe(key: Key, profile: Profile) -> Key {
         &MASKED.join(","),
         GUEST_UNIT,
         JOURNALD,
+        MANAGER,
         DRACUT,
         &deploy_toml(profile),
         &fstab(profile),
@@ -136,6 +141,7 @@ pub(super) fn configure(root: &Path, profile: Profile, programs: &Programs) -> R
     put("etc/hostname", "device\n")?;
     put("etc/op-dbus/deploy.toml", &deploy_toml(profile))?;
     put("etc/systemd/journald.conf.d/50-vm.conf", JOURNALD)?;
+    put("etc/systemd/system.conf.d/50-vm.conf", MANAGER)?;
     put("etc/systemd/system/op-dbus-vm-guest.service", GUEST_UNIT)?;
     if profile.initramfs == Initramfs::Dracut {
         put("etc/dracut.conf.d/50-vm.conf", DRACUT)?;

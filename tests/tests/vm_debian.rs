@@ -1,0 +1,64 @@
+//! Upgrades on whole Debian machines. Each test is a chain of scenarios on one
+//! machine, which goes on from where the one before left it.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Failed, Trial};
+use op_dbus_tests::{Boots, all};
+
+/// Most boots of Debian that `make test` may cost.
+const LIMIT: usize = 25;
+
+/// Machine, scenarios, and whether `make test` plays them or only
+/// `make test-vm-all`.
+const PLAYS: &[(&str, &[&str], bool)] = &[
+    (
+        "bookworm-dracut",
+        &["upgrade", "service-dies", "kernel-panics"],
+        true,
+    ),
+    ("trixie-dracut", &["upgrade", "service-dies"], true),
+    ("bookworm-dracut-ext4", &["upgrade"], true),
+    ("bookworm-dracut", &["orderly-reboot"], true),
+    (
+        "bookworm-initramfs-tools",
+        &["upgrade", "service-dies"],
+        false,
+    ),
+    ("trixie-dracut", &["kernel-panics"], false),
+    ("trixie-dracut", &["orderly-reboot"], false),
+    (
+        "bookworm-dracut-ext4",
+        &["upgrade", "service-dies", "kernel-panics"],
+        false,
+    ),
+];
+
+fn main() -> ExitCode {
+    let boots = Arc::new(Boots::default());
+    let (conclusion, sound) = op_dbus_tests::run(|lab| {
+        PLAYS
+            .iter()
+            .map(|(machine, scenarios, always)| {
+                let boots = Arc::clone(&boots);
+                let name = format!("{machine}: {}", scenarios.join(" + "));
+                Trial::test(name, move || {
+                    let lab = lab.ok_or_else(|| Failed::from("no lab"))?;
+                    let profile = machine.parse()?;
+                    boots.play(|tell| lab.play_debian(profile, scenarios, tell))
+                })
+                .with_ignored_flag(!always && !all())
+            })
+            .collect()
+    });
+    let (count, seconds) = boots.total();
+    if count > 0 {
+        println!("{count} boots of Debian, {seconds:.0} s of guest time (emulated)");
+    }
+    if count > LIMIT && !all() {
+        println!("that is more than the {LIMIT} that make test may cost");
+        return ExitCode::FAILURE;
+    }
+    op_dbus_tests::exit(&conclusion, sound)
+}
