@@ -86,7 +86,13 @@ fn decide(options: &Options, steps: &mut Steps, report: &mut Activation) -> Resu
     if cmdline.off {
         return Err(Stop::Off);
     }
-    let config = Config::load(&options.config).map_err(|why| Stop::Failed(why.to_string()))?;
+    let (config, mistake) =
+        Config::load_for_boot(&options.config).map_err(|why| Stop::Failed(why.to_string()))?;
+    let mistake = mistake.map(|why| why.to_string());
+    if let Some(why) = &mistake {
+        log::error!("{why}");
+        report.degraded.push(word::CONFIG_INVALID.to_owned());
+    }
     steps.done("config");
 
     let layout = &options.layout;
@@ -109,7 +115,10 @@ fn decide(options: &Options, steps: &mut Steps, report: &mut Activation) -> Resu
     }
     steps.done("store-mount");
 
-    let mut opened = load::open(layout, store.read_only.clone(), options.dry_run);
+    // With a mistake in the limits or health checks a trial could not be judged
+    // as meant, so no boot is counted until the file is corrected.
+    let not_durable = store.read_only.clone().or(mistake);
+    let mut opened = load::open(layout, not_durable, options.dry_run);
     report.record = opened.report.clone();
     steps.done("record-read");
 

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::activation::{Activation, Outcome};
 use crate::boot;
@@ -156,19 +156,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let config = arguments.config.clone().unwrap_or_else(|| layout.config());
     match arguments.role {
         Role::Boot => boot(&arguments, layout, config),
-        Role::StoreRw => with_config(&config, |config| store_rw::run(&layout, config)),
-        Role::Links => with_config(&config, |config| links::run(&layout, config)),
+        Role::StoreRw => match Config::load_for_boot(&config) {
+            Ok((config, _)) => store_rw::run(&layout, &config),
+            Err(why) => log::error!("{why}"),
+        },
+        // Not with half a configuration: links that are wanted would be taken away.
+        Role::Links => match Config::load(&config) {
+            Ok(config) => links::run(&layout, &config),
+            Err(why) => log::error!("{why}"),
+        },
     }
     0
-}
-
-/// Runs a later role. Without a configuration there is nothing to do, and the
-/// boot goes on.
-fn with_config(path: &Path, role: impl FnOnce(&Config)) {
-    match Config::load(path) {
-        Ok(config) => role(&config),
-        Err(why) => log::error!("{why}"),
-    }
 }
 
 /// A reader that has gone away is no reason to fail a boot.
@@ -209,7 +207,7 @@ fn announce(report: &Activation) {
             log::info!("activated {version} ({slot}) in {} us", report.total_us);
         }
         (Outcome::Off, ..) => log::info!("off"),
-        (Outcome::Failed, ..) => log::error!("failed: {reason}"),
+        // For whoever reads the console, a broken host is rescue too.
         _ => log::error!("rescue: {reason}"),
     }
 }

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use crate::files;
 
 mod check;
+mod salvage;
 
 /// Longest file a reader accepts, in bytes.
 pub const MAX_LEN: usize = 64 * 1024;
@@ -253,6 +254,25 @@ impl Config {
             path: path.to_owned(),
             why,
         })
+    }
+
+    /// For a boot, which must go on: of a file with mistakes, what is needed to
+    /// find the store and the mount points, and what the mistake is.
+    pub fn load_for_boot(path: &Path) -> Result<(Self, Option<ConfigError>), ConfigError> {
+        let why = match Self::load(path) {
+            Ok(config) => return Ok((config, None)),
+            Err(why) => why,
+        };
+        let salvaged = match &why {
+            ConfigError::Invalid { .. } => files::read_text(path, MAX_LEN)
+                .ok()
+                .and_then(|text| salvage::salvage(&text)),
+            _ => None,
+        };
+        match salvaged {
+            Some(config) => Ok((config, Some(why))),
+            None => Err(why),
+        }
     }
 
     /// Parses and checks a configuration. The error is one line.

@@ -80,8 +80,6 @@ impl Records {
     }
 }
 
-/// A new file whose one block is written, not merely reserved: rewriting a
-/// reserved block would need new metadata.
 fn create_file(path: &Path) -> io::Result<File> {
     let file = File::options()
         .read(true)
@@ -89,7 +87,14 @@ fn create_file(path: &Path) -> io::Result<File> {
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    match op_dbus_btrfs::set_nocow(&file) {
+    prepare_file(&file)?;
+    Ok(file)
+}
+
+/// Gives an empty file its one block: written, not merely reserved, because
+/// rewriting a reserved block would need new metadata.
+fn prepare_file(file: &File) -> io::Result<()> {
+    match op_dbus_btrfs::set_nocow(file) {
         Ok(()) => {}
         // Not Btrfs (a test, or a copy of a store): rewriting in place is the rule there.
         Err(why) if why.kind() == io::ErrorKind::Unsupported => {}
@@ -97,13 +102,12 @@ fn create_file(path: &Path) -> io::Result<File> {
         Err(why) => return Err(why),
     }
     let length = u64::try_from(BLOCK).unwrap_or(4096);
-    match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, length) {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length) {
         Ok(()) | Err(Errno::OPNOTSUPP) => {}
         Err(why) => return Err(why.into()),
     }
     file.write_all_at(&[0; BLOCK], 0)?;
-    file.sync_all()?;
-    Ok(file)
+    file.sync_all()
 }
 
 /// Reads at most one block and one byte more, so that a file of another size shows.
@@ -160,10 +164,13 @@ fn write_in_place(path: &Path, block: &Block) -> io::Result<()> {
         Err(why) if why.kind() == io::ErrorKind::NotFound => create_file(path)?,
         other => other?,
     };
-    file.write_all_at(block, 0)?;
     if file.metadata()?.len() != length {
-        file.set_len(length)?;
+        // A copy of another size, from a crash while it was made or from other
+        // hands: begun anew, as only an empty file can lose copy-on-write.
+        file.set_len(0)?;
+        prepare_file(&file)?;
     }
+    file.write_all_at(block, 0)?;
     // Not fsync: that would leave the change in Btrfs' log tree, which a
     // read-only device can't replay.
     op_dbus_btrfs::sync_filesystem_fd(file.as_fd())

@@ -70,19 +70,16 @@ fn a_version_the_record_does_not_name_is_found_by_its_receipt() {
 }
 
 #[test]
-fn a_bad_configuration_fails_in_one_line_and_the_boot_goes_on() {
+fn a_configuration_without_a_store_fails_in_one_line_and_the_boot_goes_on() {
     if !is_root() {
         return;
     }
     let device = Device::with_all();
-    let uuid = device.uuid.clone();
-    let good = format!("[store]\ndevice = \"UUID={uuid}\"\n");
     let before = mounts();
     for (text, part) in [
         ("[store".to_owned(), "line 1"),
-        (format!("{good}typo = 1\n"), "typo"),
-        (format!("{good}[limits]\ntries = 0\n"), "limits.tries"),
         (String::new(), "store"),
+        ("[store]\ndevice = \"sda\"\n".to_owned(), "sda"),
         ("\u{0}".repeat(100_000), "deploy.toml"),
     ] {
         fs::write(device.layout.config(), text).unwrap();
@@ -95,6 +92,33 @@ fn a_bad_configuration_fails_in_one_line_and_the_boot_goes_on() {
     let report = device.boot();
     assert!(report.reason.contains("does not exist"), "{report:?}");
     assert_eq!(mounts(), before);
+}
+
+#[test]
+fn a_mistake_elsewhere_in_the_configuration_runs_good_uncounted() {
+    if !is_root() {
+        return;
+    }
+    let device = Device::with_all();
+    let record = device.read_record();
+    for mistake in [
+        "typo = 1",
+        "[limits]\ntries = 0",
+        "[health]\nunits = [\"x\"",
+    ] {
+        device.configure(mistake);
+        let report = device.boot();
+        assert_eq!(report.slot, Some(Slot::Good), "{report:?}");
+        assert!(!report.counted);
+        assert!(
+            report
+                .degraded
+                .contains(&"configuration-invalid".to_owned())
+        );
+        device.assert_runs("v1.1.0");
+        device.down();
+    }
+    assert_eq!(device.read_record(), record);
 }
 
 #[test]

@@ -30,9 +30,8 @@ pub(super) struct Opened {
     _lock: Option<Lock>,
 }
 
-/// Opens the record. With `dry_run` nothing is locked or written.
-pub(super) fn open(layout: &Layout, read_only: Option<String>, dry_run: bool) -> Opened {
-    let mut not_durable = read_only;
+/// Opens the record. With `dry_run`, or a reason in `not_durable`, nothing is written.
+pub(super) fn open(layout: &Layout, mut not_durable: Option<String>, dry_run: bool) -> Opened {
     let mut lock = None;
     if !dry_run {
         match Lock::acquire(layout, PATIENCE) {

@@ -165,3 +165,50 @@ fn files_that_are_none_are_told_apart() {
     assert!(invalid.contains("deploy.toml: line 1: "), "{invalid}");
     assert!(!invalid.contains('\n'), "{invalid}");
 }
+
+#[test]
+fn a_boot_takes_what_it_needs_where_that_is_beyond_doubt() {
+    let good = format!("[store]\ndevice = \"UUID={UUID}\"\n");
+    for mistake in [
+        "typo = 1\n",
+        "wait_seconds = 99\n",
+        "[limits]\ntries = 0\n",
+        "[health]\nunits = 7\n",
+        "[health]\nunits = [\"x\"\n",
+        "[mounts]\nlower = \"/opt/x\"\ntypo = 1\n",
+    ] {
+        let text = format!("{good}{mistake}");
+        assert!(Config::parse(&text).is_err(), "{mistake:?} was accepted");
+        let config = salvage::salvage(&text).expect(mistake);
+        assert_eq!(config.store.device, Device::Uuid(UUID.parse().unwrap()));
+        let lower = if mistake.contains("/opt/x") {
+            "/opt/x"
+        } else {
+            "/opt/op-dbus"
+        };
+        assert_eq!(config.mounts.lower, Path::new(lower));
+    }
+    for doubt in [
+        String::new(),
+        "[store]\n".to_owned(),
+        "[store]\ndevice = 5\n".to_owned(),
+        "[store]\ndevice = \"sda\"\n".to_owned(),
+        format!("{good}subvolume = 5\n"),
+        format!("{good}subvolume = \"../x\"\n"),
+        format!("{good}[mounts]\nlower = \"opt\"\n"),
+        format!("{good}[mounts]\nlower = []\n"),
+        good.replace('"', ""),
+    ] {
+        assert_eq!(salvage::salvage(&doubt), None, "{doubt:?}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_a_configuration_or_a_one_line_error(text in "(\\PC|\n|[a-z]+ = |\\[[a-z]+\\]\n){0,40}") {
+        if let Err(why) = Config::parse(&text) {
+            let _ = salvage::salvage(&text);
+            proptest::prop_assert!(!why.is_empty() && !why.contains('\n'), "{:?}", why);
+        }
+    }
+}

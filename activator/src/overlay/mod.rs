@@ -55,6 +55,8 @@ pub mod word {
     pub const OVERLAY_MISSING: &str = "overlay-missing";
     /// The boot could not be counted.
     pub const NOT_COUNTED: &str = "not-counted";
+    /// The configuration has a mistake; only what booting needs was taken from it.
+    pub const CONFIG_INVALID: &str = "configuration-invalid";
     /// Every word about an overlay.
     pub const OVERLAY: [&str; 3] = [OVERLAY_READ_ONLY, OVERLAY_NOT_WRITABLE, OVERLAY_MISSING];
 }
