@@ -210,21 +210,59 @@ fn announce(record: &Record, last: &record::LastBoot) {
     }
 }
 
-/// Who is to blame for a mount that failed. The subvolume was there and intact a
-/// moment ago; only what the medium says of *it* counts against the version.
+/// Who is to blame for a mount that failed. Only what the kernel refuses to this
+/// program as a whole is the host's: every candidate would meet it. Whatever else
+/// it is, the next candidate may do, and a device without its service is worse
+/// than a version wrongly held back.
 fn blame(deployment: &Deployment, why: &io::Error) -> Unfit {
-    let of_medium = [
-        libc::EIO,
-        libc::EUCLEAN,
-        libc::ESTALE,
-        libc::ENOENT,
-        libc::EBADMSG,
+    let of_host = [
+        libc::EPERM,
+        libc::EACCES,
+        libc::ENOSYS,
+        libc::ENOMEM,
+        libc::EMFILE,
+        libc::ENFILE,
     ];
     let text = format!("{}: mount: {why}", deployment.version);
     match why.raw_os_error() {
-        Some(error) if of_medium.contains(&error) => {
-            Unfit::Candidate(Outcome::ActivationFailed, text)
+        Some(error) if of_host.contains(&error) => Unfit::Host(text),
+        _ => Unfit::Candidate(Outcome::ActivationFailed, text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use op_dbus_bootstate::{Digest, Identity, Uuid};
+
+    #[test]
+    fn only_what_every_version_would_meet_is_held_against_the_host() {
+        let deployment = Deployment {
+            version: "v1.0.0".parse().unwrap(),
+            digest: Digest([1; 32]),
+            identity: Identity {
+                uuid: Uuid([1; 16]),
+                received_uuid: Uuid([2; 16]),
+                ctransid: 1,
+                rtransid: 1,
+            },
+            epoch: 0,
+        };
+        let by = |error| blame(&deployment, &io::Error::from_raw_os_error(error));
+        for error in [
+            libc::EIO,
+            libc::EINVAL,
+            libc::ENOENT,
+            libc::ELOOP,
+            libc::EUCLEAN,
+        ] {
+            assert!(matches!(
+                by(error),
+                Unfit::Candidate(Outcome::ActivationFailed, _)
+            ));
         }
-        _ => Unfit::Host(text),
+        for error in [libc::EPERM, libc::ENOSYS, libc::ENOMEM] {
+            assert!(matches!(by(error), Unfit::Host(_)));
+        }
     }
 }
