@@ -1,8 +1,9 @@
 //! Observes units and names over the system bus.
 //!
 //! systemd's side is its D-Bus interface (org.freedesktop.systemd1(5)); a name is
-//! well when its owner answers `org.freedesktop.DBus.Peer.Ping`, which every
-//! D-Bus library answers on behalf of a program whose main loop runs.
+//! well when its owner answers `org.freedesktop.DBus.Peer.Ping`, which D-Bus
+//! libraries answer by themselves for a program that serves objects and whose
+//! main loop runs.
 
 use std::time::Duration;
 
