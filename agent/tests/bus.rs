@@ -1,8 +1,8 @@
 //! The program against a real dbus-daemon of its own, on which the test plays
 //! systemd and the version's service. Skipped where there is no dbus-daemon.
 
-// zbus wants a receiver for every method.
-#![allow(clippy::unused_self)]
+// zbus wants a receiver for every method; helpers are outside of test functions.
+#![allow(clippy::unused_self, clippy::unwrap_used)]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

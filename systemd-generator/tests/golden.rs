@@ -3,6 +3,9 @@
 //! It runs twice over the same output, since systemd runs it again at every
 //! daemon-reload. `UPDATE_GOLDEN=1` writes down what it does now.
 
+// Helpers are outside of test functions, where the lints would not see a test.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
