@@ -69,7 +69,10 @@ fn emits_what_is_written_down_each_time_it_runs() {
         let output = tempfile::tempdir().unwrap();
         let run = || {
             let notes = op_dbus_systemd_generator::run(&root, output.path());
-            let notes: String = notes.iter().map(|note| format!("{note}\n")).collect();
+            let mut notes = notes.join("\n");
+            if !notes.is_empty() {
+                notes.push('\n');
+            }
             let notes = notes.replace(&root.display().to_string(), "");
             (read_tree(output.path()), notes)
         };
