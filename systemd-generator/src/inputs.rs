@@ -8,14 +8,14 @@ use op_dbus_activator::config::{Config, ConfigError, Way};
 use op_dbus_activator::layout::Layout;
 use op_dbus_bootstate::cmdline::CommandLine;
 
-use crate::plan::{Active, Situation};
+use crate::plan::{Judging, Situation};
 
-/// Reads the host below `root`. None: nothing is to be emitted, because
-/// op-dbus is not configured, is configured wrongly, or was switched off.
+/// Reads the host below `root`. None: nothing is to be emitted, because op-dbus
+/// is not configured, is configured beyond understanding, or was switched off.
 pub fn read(root: &Path, notes: &mut Vec<String>) -> Option<Situation> {
     let layout = Layout::new(root.join("run"), root);
-    let config = match Config::load(&layout.config()) {
-        Ok(config) => config,
+    let (config, mistake) = match Config::load_for_boot(&layout.config()) {
+        Ok(found) => found,
         // Not configured is no mistake.
         Err(ConfigError::Missing { .. }) => return None,
         Err(error) => {
@@ -28,11 +28,22 @@ pub fn read(root: &Path, notes: &mut Vec<String>) -> Option<Situation> {
     if CommandLine::parse(&words).off {
         return None;
     }
-    let way = config.activation.way;
+    let way = match &mistake {
+        None => config.activation.way,
+        // What the file says can't be relied on. This unit does nothing where
+        // the initramfs has activated; elsewhere nothing else would.
+        Some(mistake) => {
+            notes.push(format!("{mistake}; until then no health verdict"));
+            Way::Generator
+        }
+    };
     let active = match Activation::read(&layout) {
-        Ok(Some(activation)) => (activation.outcome == Outcome::Activated).then_some(Active {
-            by_record: activation.source == Source::Record,
-        }),
+        Ok(Some(activation)) => match (activation.outcome, activation.source) {
+            (Outcome::Activated, _) if mistake.is_some() => Some(Judging::Not),
+            (Outcome::Activated, Source::Record) => Some(Judging::WithConsequences),
+            (Outcome::Activated, Source::CommandLine) => Some(Judging::LookOnly),
+            (Outcome::Rescue | Outcome::Off | Outcome::Failed, _) => None,
+        },
         Ok(None) => {
             if way == Way::Initrd {
                 notes.push(format!(
