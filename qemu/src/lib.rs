@@ -8,10 +8,12 @@
 pub mod bench;
 pub mod cache;
 pub mod catalogue;
+pub mod cli;
 pub mod damage;
 pub mod debian;
 pub mod error;
 pub mod guest;
+pub mod host;
 pub mod initramfs;
 pub mod light;
 pub mod logwrites;

@@ -262,12 +262,12 @@ mod tests {
     #[test]
     fn discards_and_marks_write_nothing() {
         let mut log = Log::new(512).entry(0, 0, &[1; 512]);
-        for (count, flags, length) in [(4_u64, DISCARD, 0_u64), (0, MARK, 512)] {
+        for (count, flags, length) in [(4_u64, DISCARD, 0), (0, MARK, 512_u16)] {
             let start = log.0.len();
-            for number in [0, count, flags, length] {
+            for number in [0, count, flags, u64::from(length)] {
                 log.0.extend(number.to_le_bytes());
             }
-            log.0.resize(start + 512 + length as usize, 0);
+            log.0.resize(start + 512 + usize::from(length), 0);
         }
         let (disk, replayed) = replay(&log.entry(1, 0, &[2; 512]).entry(0, FLUSH, &[]));
         assert_eq!((disk[0], disk[512]), (1, 2));

@@ -1,2 +1,7 @@
-//! tmp
-fn main() {}
+//! `op-dbus-vm`: see the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    op_dbus_vm::cli::main()
+}

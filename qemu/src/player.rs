@@ -29,6 +29,8 @@ struct Patience {
 /// What the player tells while it plays.
 #[derive(Debug)]
 pub enum Progress<'a> {
+    /// A boot of this number begins.
+    Started(usize),
     /// Something was done or seen in the running boot.
     Note(&'a str),
     /// A boot ended.
@@ -308,6 +310,7 @@ impl<'a> Player<'a> {
         self.off("boot")?;
         let hardware = self.bench.power_on(boot)?;
         let console = self.console(self.timeline.boots.len() + 1);
+        (self.tell)(Progress::Started(self.timeline.boots.len() + 1));
         self.guest = Some(Guest::boot(&hardware, &console)?);
         Ok(())
     }

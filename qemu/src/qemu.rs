@@ -195,7 +195,37 @@ fn command(hardware: &Hardware, sockets: &Path) -> Command {
     command
 }
 
+/// A QEMU whose console is this program's terminal (Ctrl-A x ends it).
+pub fn interactive(hardware: &Hardware) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
+    command.args(machine(hardware));
+    command.args(["-serial", "mon:stdio", "-chardev", "null,id=channel"]);
+    command
+}
+
+/// What is attached to our sockets.
 fn arguments(hardware: &Hardware, sockets: &Path) -> Vec<String> {
+    let mut words = machine(hardware);
+    for (name, path) in [("console", "con"), ("channel", "ch"), ("monitor", "qmp")] {
+        let path = sockets.join(path);
+        words.push("-chardev".into());
+        words.push(format!("socket,id={name},path={}", path.display()));
+    }
+    words.extend(
+        [
+            "-serial",
+            "chardev:console",
+            "-mon",
+            "chardev=monitor,mode=control",
+        ]
+        .map(String::from),
+    );
+    words
+}
+
+/// The machine itself.
+fn machine(hardware: &Hardware) -> Vec<String> {
     let accelerator = match hardware.accelerator {
         Accelerator::Tcg => "tcg,thread=multi",
         Accelerator::Kvm => "kvm",
@@ -214,15 +244,6 @@ fn arguments(hardware: &Hardware, sockets: &Path) -> Vec<String> {
     add("-kernel", hardware.kernel.display().to_string());
     add("-initrd", hardware.initrd.display().to_string());
     add("-append", hardware.command_line.clone());
-    for (name, path) in [("console", "con"), ("channel", "ch"), ("monitor", "qmp")] {
-        let path = sockets.join(path);
-        add(
-            "-chardev",
-            format!("socket,id={name},path={}", path.display()),
-        );
-    }
-    add("-serial", "chardev:console".into());
-    add("-mon", "chardev=monitor,mode=control".into());
     add("-device", "virtio-serial-pci".into());
     add(
         "-device",

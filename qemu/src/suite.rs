@@ -1,17 +1,34 @@
 //! Which scenarios are played on which machines, and how one such play is run.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use crate::bench::{Bench, Make};
 use crate::cache::Cache;
+use crate::debian::disk::Machine;
 use crate::debian::profile::{Profile, Suite};
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::player::{Player, Progress};
 use crate::programs::{Programs, workspace};
+use crate::qemu::Accelerator;
 use crate::release::Releases;
+use crate::scenario::Scenario;
 use crate::timeline::Timeline;
 use crate::{catalogue, prepared};
+
+/// A scenario to play.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    /// Its name, for titles.
+    pub name: String,
+    /// The scenario.
+    pub scenario: Scenario,
+    /// Which of its cases; `None` when it has none.
+    pub case: Option<String>,
+    /// Values that win over its own.
+    pub values: BTreeMap<String, String>,
+}
 
 /// What every play needs, built once.
 #[derive(Debug)]
@@ -23,6 +40,8 @@ pub struct Lab {
     building: Mutex<()>,
     /// Virtual processors of each guest: 1 where two guests share the host.
     pub processors: u32,
+    /// Emulation to use.
+    pub accelerator: Accelerator,
 }
 
 impl Lab {
@@ -39,6 +58,7 @@ impl Lab {
             runs: workspace().join("target/vm"),
             building: Mutex::new(()),
             processors: 1,
+            accelerator: Accelerator::Tcg,
         })
     }
 
@@ -69,80 +89,134 @@ impl Lab {
         &self.runs
     }
 
-    /// Plays `scenarios` one after the other on a prepared Debian machine of
-    /// `profile`. The timeline comes back also after a failure.
+    /// Plays `chosen` one after the other on a prepared Debian machine of
+    /// `profile`, then calls `finally` while the machine may still be on. The
+    /// timeline comes back also after a failure.
     pub fn play_debian(
         &self,
         profile: Profile,
-        scenarios: &[&str],
+        chosen: &[Chosen],
         mut tell: impl FnMut(Progress<'_>),
+        finally: impl FnOnce(&mut Player<'_>) -> Result<()>,
     ) -> (Timeline, Result<()>) {
-        let name = format!("{profile}: {}", scenarios.join(" + "));
         let mut timeline = Timeline::default();
         let result = (|| {
-            let demo = Releases::demo(&self.cache, &self.programs)?;
-            let machine = {
-                // One preparation at a time: two would only wait for each other.
-                let _one = self.building.lock();
-                prepared::debian(&self.cache, profile, &self.programs, &demo, &mut tell)?
-            };
-            let directory = self.runs.join(format!("{profile}.{}", scenarios.join("+")));
-            let bench = Bench::new(Make::Debian(&machine), &directory, &self.releases.image())?;
-            let bench = bench.with_processors(self.processors);
+            let machine = self.prepare(profile, &mut tell)?;
+            let name = title(&profile.to_string(), chosen);
+            let make = Make::Debian(&machine);
+            let bench = Bench::new(make, &self.directory(&name), &self.releases.image())?
+                .with_processors(self.processors)
+                .with_accelerator(self.accelerator);
             let mut player = Player::new(&name, bench, &mut tell);
-            let outcome = play_all(&mut player, scenarios, None);
+            let outcome = play_all(&mut player, chosen, finally);
             timeline = player.timeline().clone();
             outcome
         })();
         (timeline, result)
     }
 
-    /// Plays one case of a scenario on a light guest with the kernel of
-    /// `suite`.
+    /// The prepared Debian machine of `profile`.
+    pub fn prepare(&self, profile: Profile, tell: impl FnMut(Progress<'_>)) -> Result<Machine> {
+        // One preparation at a time: two would only wait for each other.
+        let _one = self.building.lock();
+        let demo = Releases::demo(&self.cache, &self.programs)?;
+        prepared::debian(&self.cache, profile, &self.programs, &demo, tell)
+    }
+
+    /// Plays one scenario on a light guest with the kernel of `suite`.
     pub fn play_light(
         &self,
         suite: Suite,
-        scenario: &str,
-        case: Option<&str>,
+        chosen: &Chosen,
         mut tell: impl FnMut(Progress<'_>),
     ) -> (Timeline, Result<()>) {
-        let mut name = format!("light-{}: {scenario}", suite.name());
-        if let Some(case) = case {
-            name = format!("{name}/{case}");
-        }
         let mut timeline = Timeline::default();
         let result = (|| {
             let guest = {
                 let _one = self.building.lock();
-                prepared::light(
-                    &self.cache,
-                    suite,
-                    &self.programs,
-                    &self.releases,
-                    &mut tell,
-                )?
+                let demo = Releases::demo(&self.cache, &self.programs)?;
+                prepared::light(&self.cache, suite, &self.programs, &demo, &mut tell)?
             };
-            let directory = self.runs.join(name.replace(": ", ".").replace('/', "."));
+            let chosen = std::slice::from_ref(chosen);
+            let name = title(&format!("light-{}", suite.name()), chosen);
             let make = Make::Light {
                 light: &guest.light,
                 disk: &guest.disk(),
             };
-            let bench = Bench::new(make, &directory, &self.releases.image())?;
+            let bench = Bench::new(make, &self.directory(&name), &self.releases.image())?
+                .with_accelerator(self.accelerator);
             let mut player = Player::new(&name, bench, &mut tell);
-            let outcome = play_all(&mut player, &[scenario], case);
+            let outcome = play_all(&mut player, chosen, |_| Ok(()));
             timeline = player.timeline().clone();
             outcome
         })();
         (timeline, result)
     }
+
+    fn directory(&self, name: &str) -> PathBuf {
+        // No space, slash or colon: console logs are named in messages.
+        let safe = |c: char| {
+            if c.is_ascii_alphanumeric() || "-+_.".contains(c) {
+                c
+            } else {
+                '.'
+            }
+        };
+        self.runs
+            .join(name.replace(' ', "").chars().map(safe).collect::<String>())
+    }
 }
 
-fn play_all(player: &mut Player<'_>, scenarios: &[&str], case: Option<&str>) -> Result<()> {
-    for name in scenarios {
-        let scenario = catalogue::find(name)?;
-        let steps = scenario.steps(case, &std::collections::BTreeMap::new())?;
-        player.play(&steps)?;
+impl Chosen {
+    /// A scenario of the catalogue, or of a file when `name` has a slash.
+    pub fn find(name: &str) -> Result<Self> {
+        let scenario = if name.contains('/') {
+            let path = Path::new(name);
+            Scenario::parse(name, &std::fs::read_to_string(path).at("read", path)?)?
+        } else {
+            catalogue::find(name)?
+        };
+        let short = Path::new(name).file_stem().unwrap_or_default();
+        Ok(Self {
+            name: short.to_string_lossy().into_owned(),
+            scenario,
+            case: None,
+            values: BTreeMap::new(),
+        })
     }
+
+    /// Each of its cases; the scenario itself when it has none.
+    pub fn cases(&self) -> Vec<Self> {
+        let with = |case: Option<&str>| Self {
+            case: case.map(str::to_owned),
+            ..self.clone()
+        };
+        self.scenario.case_names().into_iter().map(with).collect()
+    }
+
+    /// `upgrade`, or `cut-stage/first-copy-flushed`.
+    pub fn title(&self) -> String {
+        match &self.case {
+            Some(case) => format!("{}/{case}", self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
+fn title(machine: &str, chosen: &[Chosen]) -> String {
+    let titles: Vec<String> = chosen.iter().map(Chosen::title).collect();
+    format!("{machine}: {}", titles.join(" + "))
+}
+
+fn play_all(
+    player: &mut Player<'_>,
+    chosen: &[Chosen],
+    finally: impl FnOnce(&mut Player<'_>) -> Result<()>,
+) -> Result<()> {
+    for one in chosen {
+        player.play(&one.scenario.steps(one.case.as_deref(), &one.values)?)?;
+    }
+    finally(player)?;
     player.finish()?;
     player.bench().remove_disks()
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use libtest_mimic::{Failed, Trial};
 use op_dbus_tests::{Boots, all};
+use op_dbus_vm::suite::Chosen;
 
 /// Most boots of Debian that `make test` may cost.
 const LIMIT: usize = 25;
@@ -46,7 +47,11 @@ fn main() -> ExitCode {
                 Trial::test(name, move || {
                     let lab = lab.ok_or_else(|| Failed::from("no lab"))?;
                     let profile = machine.parse()?;
-                    boots.play(|tell| lab.play_debian(profile, scenarios, tell))
+                    let chosen = scenarios
+                        .iter()
+                        .map(|name| Chosen::find(name))
+                        .collect::<Result<Vec<_>, _>>()?;
+                    boots.play(|tell| lab.play_debian(profile, &chosen, tell, |_| Ok(())))
                 })
                 .with_ignored_flag(!always && !all())
             })

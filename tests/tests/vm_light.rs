@@ -8,6 +8,7 @@ use op_dbus_tests::{Boots, all};
 use op_dbus_vm::catalogue;
 use op_dbus_vm::debian::profile::Suite;
 use op_dbus_vm::scenario::Kind;
+use op_dbus_vm::suite::Chosen;
 
 fn main() -> ExitCode {
     let boots = Arc::new(Boots::default());
@@ -15,20 +16,18 @@ fn main() -> ExitCode {
         let mut tests = Vec::new();
         for (suite, always) in [(Suite::Bookworm, true), (Suite::Trixie, false)] {
             for name in catalogue::names() {
-                let scenario = match catalogue::find(name) {
-                    Ok(scenario) if scenario.guest == Kind::Light => scenario,
-                    _ => continue,
+                let Ok(found) = Chosen::find(name) else {
+                    continue;
                 };
-                for case in scenario.case_names() {
-                    let title = match case {
-                        Some(case) => format!("{}: {name}/{case}", suite.name()),
-                        None => format!("{}: {name}", suite.name()),
-                    };
-                    let case = case.map(str::to_owned);
+                if found.scenario.guest != Kind::Light {
+                    continue;
+                }
+                for chosen in found.cases() {
                     let boots = Arc::clone(&boots);
+                    let title = format!("{}: {}", suite.name(), chosen.title());
                     let trial = Trial::test(title, move || {
                         let lab = lab.ok_or_else(|| Failed::from("no lab"))?;
-                        boots.play(|tell| lab.play_light(suite, name, case.as_deref(), tell))
+                        boots.play(|tell| lab.play_light(suite, &chosen, tell))
                     });
                     tests.push(trial.with_ignored_flag(!always && !all()));
                 }

@@ -105,8 +105,14 @@ fn mount_releases(device: &str) -> io::Result<()> {
     let path = Path::new(device);
     wait_for(|| path.exists().then_some(()))
         .ok_or_else(|| io::Error::other(format!("{device} did not appear")))?;
-    mount(Some(path), RELEASES, Some("ext4"), MsFlags::MS_RDONLY, None::<&str>)
-        .map_err(|error| io::Error::other(format!("mount {device} on {RELEASES}: {error}")))
+    mount(
+        Some(path),
+        RELEASES,
+        Some("ext4"),
+        MsFlags::MS_RDONLY,
+        None::<&str>,
+    )
+    .map_err(|error| io::Error::other(format!("mount {device} on {RELEASES}: {error}")))
 }
 
 fn load_modules(list: &Path) -> io::Result<()> {

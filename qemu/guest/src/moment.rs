@@ -52,6 +52,7 @@ pub const CALLS: &[Call] = calls! {
     "mkdir" SYS_mkdir [Path 0];
     "mkdirat" SYS_mkdirat [Path 1];
     "mount" SYS_mount [Path 1];
+    "move_mount" SYS_move_mount [Fd 2, Path 3];
     "openat" SYS_openat [Path 1];
     "pwrite64" SYS_pwrite64 [Fd 0];
     "rename" SYS_rename [Path 0, Path 1];

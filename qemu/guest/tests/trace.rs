@@ -1,5 +1,7 @@
 //! The tracer, through the program, on programs every machine has.
 
+#![allow(clippy::unwrap_used)] // a helper of tests, outside a test function
+
 use std::process::Command;
 
 use serde_json::Value;

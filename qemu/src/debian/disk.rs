@@ -83,6 +83,11 @@ impl Machine {
     }
 }
 
+/// Kernel option with which a machine offers a root shell on its console.
+pub fn shell_option() -> &'static str {
+    setup::SHELL_OPTION
+}
+
 /// Names of the images of `layout`, root first.
 pub fn images(layout: Layout) -> &'static [&'static str] {
     match layout {

@@ -64,6 +64,24 @@ Description=Command channel of op-dbus-vm
 ExecStart=/usr/libexec/op-dbus-vm-guest serve --port /dev/virtio-ports/op-dbus-vm
 ";
 
+/// A root shell on the console, for `op-dbus-vm boot` alone: no boot wants it
+/// unless [`SHELL_OPTION`] is on the kernel command line.
+const SHELL_UNIT: &str = "\
+[Unit]
+Description=Root shell on the console
+
+[Service]
+ExecStart=/bin/bash -l
+Environment=TERM=vt220 HOME=/root
+WorkingDirectory=/root
+StandardInput=tty-force
+TTYPath=/dev/ttyS0
+Restart=always
+";
+
+/// Kernel option that starts the shell.
+pub(super) const SHELL_OPTION: &str = "systemd.wants=op-dbus-vm-shell.service";
+
 /// Emulated machines on a busy host are slow: what would be a fault at a desk is
 /// only patience here. What is under test has limits of its own.
 const MANAGER: &str = "[Manager]\nDefaultTimeoutStartSec=600s\nDefaultDeviceTimeoutSec=600s\n";
@@ -122,6 +140,7 @@ pub(super) fn recipe(key: Key, profile: Profile) -> Key {
         GUEST_UNIT,
         JOURNALD,
         MANAGER,
+        SHELL_UNIT,
         DRACUT,
         &deploy_toml(profile),
         &fstab(profile),
@@ -142,6 +161,7 @@ pub(super) fn configure(root: &Path, profile: Profile, programs: &Programs) -> R
     put("etc/op-dbus/deploy.toml", &deploy_toml(profile))?;
     put("etc/systemd/journald.conf.d/50-vm.conf", JOURNALD)?;
     put("etc/systemd/system.conf.d/50-vm.conf", MANAGER)?;
+    put("etc/systemd/system/op-dbus-vm-shell.service", SHELL_UNIT)?;
     put("etc/systemd/system/op-dbus-vm-guest.service", GUEST_UNIT)?;
     if profile.initramfs == Initramfs::Dracut {
         put("etc/dracut.conf.d/50-vm.conf", DRACUT)?;
