@@ -135,9 +135,8 @@ impl<'a> Bench<'a> {
             Store::Missing => disks.clear(),
             Store::ReadOnly => disks.iter_mut().for_each(|disk| disk.read_only = true),
         }
-        if !self.is_debian()
-            && let Some(disk) = disks.first_mut().filter(|disk| !disk.read_only)
-        {
+        let logged = !self.is_debian();
+        if let Some(disk) = disks.first_mut().filter(|disk| logged && !disk.read_only) {
             copy_sparse(&disk.path, &self.start())?;
             let log = self.log();
             let file = fs::File::create(&log).at("create", &log)?;

@@ -183,8 +183,10 @@ impl<'a> Player<'a> {
                 output.trim()
             )));
         }
-        if let Some(says) = &run.says
-            && !output.contains(says.as_str())
+        if let Some(says) = run
+            .says
+            .as_ref()
+            .filter(|says| !output.contains(says.as_str()))
         {
             return Err(Error::Expectation(format!(
                 "does not say \"{says}\", but: {}",

@@ -40,9 +40,10 @@ impl Boots {
         play: impl FnOnce(&mut dyn FnMut(Progress<'_>)) -> (Timeline, Result<()>),
     ) -> std::result::Result<(), Failed> {
         let mut count = |progress: Progress<'_>| {
-            if let Progress::Ended(boot) = progress
-                && let Ok(mut numbers) = self.numbers.lock()
-            {
+            let Progress::Ended(boot) = progress else {
+                return;
+            };
+            if let Ok(mut numbers) = self.numbers.lock() {
                 numbers.0 += 1;
                 numbers.1 += boot.seconds;
             }
