@@ -41,7 +41,7 @@ const MODULES: &[&str] = &[
 /// Configuration of the light guest. No D-Bus and no units there, so no health
 /// checks either.
 const DEPLOY_TOML: &str = r#"[store]
-device = "/dev/vda"
+device = "UUID=0bdb0000-1164-4000-8000-000000000001"
 wait_seconds = 2
 
 [[link]]
@@ -221,4 +221,12 @@ fn add_tree(archive: &mut Initramfs, from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_configuration_names_the_disk() {
+        assert!(super::DEPLOY_TOML.contains(super::STORE_UUID));
+    }
 }

@@ -84,6 +84,9 @@ pub fn choice(console: &[String]) -> String {
     if let Some(reason) = said("op-dbus: rescue: ") {
         return format!("rescue: {reason}");
     }
+    if let Some(reason) = said("op-dbus: failed: ") {
+        return format!("failed: {reason}");
+    }
     if console.iter().any(|line| line.contains("op-dbus: off")) {
         return "off".to_owned();
     }
