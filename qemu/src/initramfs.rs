@@ -75,10 +75,9 @@ impl Initramfs {
     }
 
     fn parents(&mut self, path: &Path) {
-        if let Some(parent) = path.parent()
-            && !parent.as_os_str().is_empty()
-        {
-            self.directory(parent);
+        match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => self.directory(parent),
+            _ => {}
         }
     }
 

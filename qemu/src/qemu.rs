@@ -326,9 +326,7 @@ fn read_lines(
     thread::spawn(move || {
         for line in BufReader::new(stream).lines() {
             let Ok(line) = line else { break };
-            if let Some(message) = parse(line)
-                && sender.send(message).is_err()
-            {
+            if parse(line).is_some_and(|message| sender.send(message).is_err()) {
                 break;
             }
         }
@@ -343,9 +341,7 @@ fn read_monitor(stream: UnixStream, sender: Sender<Message>) {
             let event = serde_json::from_str::<Value>(&line)
                 .ok()
                 .filter(|value| value.get("event").is_some());
-            if let Some(event) = event
-                && sender.send(Message::Monitor(event)).is_err()
-            {
+            if event.is_some_and(|event| sender.send(Message::Monitor(event)).is_err()) {
                 return;
             }
         }

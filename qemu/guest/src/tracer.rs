@@ -145,10 +145,9 @@ impl Trace<'_> {
             };
             // A process that was killed between its stop and now is gone; its
             // end is reported by the next wait.
-            if let Err(error) = resumed
-                && error != Errno::ESRCH
-            {
-                return Err(error.into());
+            match resumed {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(error) => return Err(error.into()),
             }
         }
     }
