@@ -61,9 +61,8 @@ fn main() -> ExitCode {
 
 fn parse<'a>(words: &[&'a str]) -> Option<(&'a str, Behaviour)> {
     let seconds = |text: &str| text.parse().ok().map(Duration::from_secs);
-    let (version, rest) = match words {
-        ["--version-name", version, rest @ ..] => (version, rest),
-        _ => return None,
+    let ["--version-name", version, rest @ ..] = words else {
+        return None;
     };
     let behaviour = match rest {
         [] | ["serve"] => Behaviour::Serve,
