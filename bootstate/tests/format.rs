@@ -93,10 +93,12 @@ fn quarantine(record: &mut Record, n: u8) {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes
-        .chunks(32)
-        .map(|line| line.iter().map(|b| format!("{b:02x}")).collect::<String>() + "\n")
-        .collect()
+    let mut text = String::new();
+    for line in bytes.chunks(32) {
+        text.extend(line.iter().map(|byte| format!("{byte:02x}")));
+        text.push('\n');
+    }
+    text
 }
 
 /// Devices in the field hold these bytes. If this test fails the format has
