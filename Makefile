@@ -58,6 +58,7 @@ install: ## Install what was built: DESTDIR=, PREFIX=/usr
 
 # Tests mount file systems: built as whoever runs make, run as root.
 ifneq ($(shell id -u),0)
+AS_ROOT := sudo
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo --preserve-env
 endif
 
@@ -95,7 +96,7 @@ test-vm-all: deps-vm build check-static ## Every scenario on every kind of devic
 
 .PHONY: demo
 demo: deps-vm build ## A real upgrade, and a broken one falling back, in QEMU
-	$(REL)/op-dbus-vm demo
+	$(AS_ROOT) $(REL)/op-dbus-vm demo
 
 .PHONY: bench
 bench: deps-build build-boot ## Activation beside a shell script doing the same mounts
