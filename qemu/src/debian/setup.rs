@@ -59,6 +59,8 @@ const MASKED: &[&str] = &[
 const GUEST_UNIT: &str = "\
 [Unit]
 Description=Command channel of op-dbus-vm
+# nofail leaves the disk with releases out of local-fs.target; who answers has it.
+After=media-releases.mount
 
 [Service]
 ExecStart=/usr/libexec/op-dbus-vm-guest serve --port /dev/virtio-ports/op-dbus-vm
