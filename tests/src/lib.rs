@@ -2,7 +2,7 @@
 //! `test result:` line) whose tests are plays on machines.
 
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 use op_dbus_vm::Result;
@@ -55,21 +55,22 @@ impl Boots {
 
 /// Opens the lab and runs what `tests` makes of it, at most [`GUESTS`] at a
 /// time. Listing needs neither root nor a build.
-pub fn run(tests: impl FnOnce(Option<&'static Lab>) -> Vec<Trial>) -> (Conclusion, bool) {
+pub fn run(tests: impl FnOnce(Option<Arc<Lab>>) -> Vec<Trial>) -> (Conclusion, bool) {
     let mut arguments = Arguments::from_args();
     let threads = arguments.test_threads.unwrap_or(GUESTS).min(GUESTS);
     arguments.test_threads = Some(threads);
     if arguments.list {
         return (libtest_mimic::run(&arguments, tests(None)), true);
     }
-    let lab: Option<&'static Lab> = match op_dbus_vm::sandbox::enter().and_then(|()| Lab::open()) {
-        Ok(lab) => Some(Box::leak(Box::new(lab))),
+    let lab = match op_dbus_vm::sandbox::enter().and_then(|()| Lab::open()) {
+        Ok(lab) => Some(Arc::new(lab)),
         Err(error) => {
             eprintln!("the VM tests can't run: {error}");
             None
         }
     };
-    (libtest_mimic::run(&arguments, tests(lab)), lab.is_some())
+    let sound = lab.is_some();
+    (libtest_mimic::run(&arguments, tests(lab)), sound)
 }
 
 /// The exit code of a test program.

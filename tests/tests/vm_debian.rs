@@ -43,6 +43,7 @@ fn main() -> ExitCode {
             .iter()
             .map(|(machine, scenarios, always)| {
                 let boots = Arc::clone(&boots);
+                let lab = lab.clone();
                 let name = format!("{machine}: {}", scenarios.join(" + "));
                 Trial::test(name, move || {
                     let lab = lab.ok_or_else(|| Failed::from("no lab"))?;

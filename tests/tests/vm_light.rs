@@ -24,6 +24,7 @@ fn main() -> ExitCode {
                 }
                 for chosen in found.cases() {
                     let boots = Arc::clone(&boots);
+                    let lab = lab.clone();
                     let title = format!("{}: {}", suite.name(), chosen.title());
                     let trial = Trial::test(title, move || {
                         let lab = lab.ok_or_else(|| Failed::from("no lab"))?;
