@@ -59,15 +59,15 @@ impl<'a> Player<'a> {
         let seconds = |seconds: u64| Duration::from_secs(seconds.saturating_mul(factor));
         let patience = if bench.is_debian() {
             Patience {
-                ready: seconds(300),
-                command: seconds(240),
-                end: seconds(420),
+                ready: seconds(600),
+                command: seconds(480),
+                end: seconds(900),
             }
         } else {
             Patience {
-                ready: seconds(90),
-                command: seconds(90),
-                end: seconds(90),
+                ready: seconds(180),
+                command: seconds(180),
+                end: seconds(180),
             }
         };
         Self {
