@@ -12,15 +12,13 @@ use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use op_dbus_activator::layout::Layout;
 use op_dbus_bootstate::BootId;
 use op_dbus_bootstate::audit::{
     self, AuditError, AuditHead, Event, Kind, LINE_MAX, Line, Verifier,
 };
 use rustix::fs::OFlags;
 
-/// Directory and file in the store.
-const DIRECTORY: &str = "audit";
-const FILE: &str = "log.jsonl";
 /// Begin of the names of logs that were set aside.
 const ASIDE: &str = "log.set-aside.";
 /// Logs that may be set aside before the oldest place is used no more.
@@ -53,19 +51,21 @@ pub(crate) enum State {
 #[derive(Debug, Clone)]
 pub(crate) struct AuditLog {
     directory: PathBuf,
+    file: PathBuf,
 }
 
 impl AuditLog {
     /// The log of a store.
-    pub(crate) fn new(store: &Path) -> Self {
+    pub(crate) fn new(layout: &Layout) -> Self {
         Self {
-            directory: store.join(DIRECTORY),
+            directory: layout.audit_dir(),
+            file: layout.audit_log(),
         }
     }
 
     /// Its file.
     pub(crate) fn path(&self) -> PathBuf {
-        self.directory.join(FILE)
+        self.file.clone()
     }
 
     /// Reads and verifies the whole log against what the record knows, handing

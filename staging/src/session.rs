@@ -64,7 +64,7 @@ impl<'c> Session<'c> {
             return Err(newer_format(context, format));
         }
         check_reader(context)?;
-        let log = AuditLog::new(&context.layout.store);
+        let log = AuditLog::new(&context.layout);
         let (record, repairs) = match verdict.record() {
             Some(record) => (record.clone(), repairs(&loaded, &verdict)),
             None => rebuild(context, &loaded)?,

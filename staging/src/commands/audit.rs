@@ -16,7 +16,7 @@ use crate::error::{Exit, Failure, Result};
 pub(crate) fn run(context: &Context, args: &cli::Audit) -> Result<Exit> {
     Context::require_root()?;
     context.require_store()?;
-    let log = AuditLog::new(&context.layout.store);
+    let log = AuditLog::new(&context.layout);
     match args {
         cli::Audit::Verify => verify(context, &log),
         cli::Audit::Log(args) => print(context, &log, args),

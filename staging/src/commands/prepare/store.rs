@@ -75,7 +75,7 @@ fn make_subvolume(top: &TopLevel, path: &Path, name: &str, made: &mut Made) -> R
 /// Writes the first, empty record. Copies that were in use and are lost are
 /// another matter: a session rebuilds them from what the store still tells.
 fn make_record(inside: &Context, made: &mut Made) -> Result<()> {
-    let log = AuditLog::new(&inside.layout.store);
+    let log = AuditLog::new(&inside.layout);
     let records = Records::new(&inside.layout);
     let mut writer = Writer::new(records.clone());
     let loaded = writer.load();

@@ -285,7 +285,7 @@ fn log_if_missing(context: &Context, deployment: &Deployment) -> Result<()> {
 }
 
 fn is_logged(context: &Context, digest: &Digest) -> Result<bool> {
-    let log = AuditLog::new(&context.layout.store);
+    let log = AuditLog::new(&context.layout);
     let mut found = false;
     log.salvage(|line| found |= line.event == Kind::Received && line.digest == Some(*digest))
         .map_err(|why| Failure::io(format_args!("{}: read", log.path().display()), why))?;

@@ -143,7 +143,7 @@ fn versions(context: &Context, facts: &mut Facts) {
 }
 
 fn audit(context: &Context, facts: &mut Facts) {
-    let log = AuditLog::new(&context.layout.store);
+    let log = AuditLog::new(&context.layout);
     let anchor = facts.record.as_ref().map(|record| record.audit);
     match log.read(anchor, |_| ()) {
         Ok(State::Sound { head, .. }) => facts.audit_lines = Some(head.length),
