@@ -294,36 +294,12 @@ fn count(
         }
         Slot::Trial | Slot::Named => {}
     }
-    next.note(Attempt {
-        boot_id: input.boot_id,
-        slot: Some(slot),
-        digest: Some(deployment.digest),
-        outcome: Outcome::Selected,
-        reason,
-    });
-    let after_rescue = next.after_rescue(input.boot_id);
-    next.last_boot = Some(LastBoot {
-        boot_id: input.boot_id,
-        choice: Choice::Deployment {
-            slot,
-            digest: deployment.digest,
-        },
-        reason,
-        after_rescue,
-        refunded: false,
-        verdict: None,
-    });
-    Selection {
-        candidate: Some((slot, deployment)),
-        reason,
-        counted: true,
-        record: Some(next),
-    }
+    decided(next, input, Some((slot, deployment)), reason)
 }
 
 /// Rule 4. Nothing is activated; the boot after this one tries good once. That
 /// promise needs the record: when it can't be written, good was tried already.
-fn rescue(mut next: Record, input: &BootInput<'_>, before: &Record) -> Selection {
+fn rescue(next: Record, input: &BootInput<'_>, before: &Record) -> Selection {
     let reason = if before.deployments().next().is_none() {
         Reason::NothingInstalled
     } else {
@@ -332,24 +308,40 @@ fn rescue(mut next: Record, input: &BootInput<'_>, before: &Record) -> Selection
     if !input.durable {
         return Selection::uncounted(None, reason);
     }
+    decided(next, input, None, reason)
+}
+
+/// The answer that counts: noted as an attempt, and as the last boot.
+fn decided(
+    mut next: Record,
+    input: &BootInput<'_>,
+    candidate: Option<(Slot, Deployment)>,
+    reason: Reason,
+) -> Selection {
+    let chosen = candidate
+        .as_ref()
+        .map(|(slot, deployment)| (*slot, deployment.digest));
     next.note(Attempt {
         boot_id: input.boot_id,
-        slot: None,
-        digest: None,
+        slot: chosen.map(|(slot, _)| slot),
+        digest: chosen.map(|(_, digest)| digest),
         outcome: Outcome::Selected,
         reason,
     });
     let after_rescue = next.after_rescue(input.boot_id);
     next.last_boot = Some(LastBoot {
         boot_id: input.boot_id,
-        choice: Choice::Rescue,
+        choice: chosen.map_or(Choice::Rescue, |(slot, digest)| Choice::Deployment {
+            slot,
+            digest,
+        }),
         reason,
         after_rescue,
         refunded: false,
         verdict: None,
     });
     Selection {
-        candidate: None,
+        candidate,
         reason,
         counted: true,
         record: Some(next),
