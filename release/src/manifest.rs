@@ -1,0 +1,108 @@
+//! The manifest: what is signed about a release.
+//!
+//! JSON, at most [`MAX_LEN`] bytes, unknown keys refused. It says which tree a
+//! version is, and of each stream that brings this tree to a device every byte:
+//! whoever trusts the manifest need not trust the medium.
+
+use op_dbus_bootstate::{Digest, Uuid, Version};
+use serde::{Deserialize, Serialize};
+
+/// Schema of the file.
+pub const SCHEMA: u32 = 1;
+/// Longest file a reader accepts, in bytes: 16 GiB in chunks of 1 MiB, twice over.
+pub const MAX_LEN: usize = 4 << 20;
+
+/// A release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Always [`SCHEMA`].
+    pub schema: u32,
+    /// What it is a release of; a device takes one product only.
+    pub product: String,
+    /// Its version.
+    pub version: Version,
+    /// Security epoch: a device never goes below the highest it has blessed.
+    pub epoch: u32,
+    /// When the manifest was made, RFC 3339; a claim, decides nothing.
+    pub created: String,
+    /// The tree, whichever stream brings it.
+    pub tree: Tree,
+    /// What the tree may hold beyond plain files.
+    #[serde(default)]
+    pub allow: Allow,
+    /// Length of every chunk of every stream but its last, in bytes.
+    pub chunk_size: u32,
+    /// The streams, each of which brings the whole tree.
+    pub streams: Vec<Stream>,
+}
+
+/// A tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tree {
+    /// Its content digest.
+    pub digest: Digest,
+    /// Sum of the sizes of its regular files, in bytes.
+    pub bytes: u64,
+    /// Entries, the root included.
+    pub entries: u64,
+}
+
+/// Entries that need permission, by their path from the root of the tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Allow {
+    /// Character and block devices.
+    pub devices: Vec<String>,
+    /// Files with the setuid or setgid bit.
+    pub setuid: Vec<String>,
+    /// Files with capabilities.
+    pub capabilities: Vec<String>,
+}
+
+/// One send stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stream {
+    /// Its file name, beside the manifest.
+    pub file: String,
+    /// Length of the file, in bytes.
+    pub size: u64,
+    /// SHA-256 of the file.
+    pub sha256: Digest,
+    /// SHA-256 of each chunk of the file.
+    pub chunks: Vec<Digest>,
+    /// How the file is compressed.
+    pub compression: Compression,
+    /// Length of the send stream within, in bytes.
+    pub stream_bytes: u64,
+    /// File content it brings, in bytes, uncompressed, without what it clones.
+    pub content_bytes: u64,
+    /// UUID of the subvolume that was sent.
+    pub uuid: Uuid,
+    /// What it builds on; none is a full stream.
+    pub parent: Option<Parent>,
+}
+
+/// How a stream's file is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// Zstandard frames.
+    Zstd,
+}
+
+/// The version an incremental stream builds on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parent {
+    /// Its version.
+    pub version: Version,
+    /// UUID it has in the stream; a device's copy has it as received UUID.
+    pub uuid: Uuid,
+    /// Its content digest.
+    pub digest: Digest,
+}

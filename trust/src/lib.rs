@@ -1,0 +1,1 @@
+//! Whose signature a device believes: `OpenPGP`, certificates in a directory.
