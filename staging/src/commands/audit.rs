@@ -7,7 +7,7 @@ use op_dbus_bootstate::audit::Line;
 use op_dbus_bootstate::store;
 
 use crate::auditlog::{AuditLog, State};
-use crate::cli::{self, Log};
+use crate::cli::device::{self as cli, Log};
 use crate::context::{Context, Report};
 use crate::error::{Exit, Failure, Result};
 

@@ -6,7 +6,7 @@ use op_dbus_bootstate::record::Next;
 use op_dbus_bootstate::transition;
 
 use super::running::{self, ThisBoot};
-use crate::cli;
+use crate::cli::device as cli;
 use crate::context::{Context, Report};
 use crate::error::{Exit, Failure, Result};
 use crate::session::Session;

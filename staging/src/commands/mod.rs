@@ -13,12 +13,22 @@ mod running;
 mod stage;
 pub(crate) mod status;
 
-use crate::cli::Command;
+use crate::cli::{Command, build, device};
 use crate::context::Context;
 use crate::error::{Exit, Result};
 
 /// Runs one command.
 pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
+    match command {
+        Command::Device(command) => on_device(context, command),
+        Command::Build(command) => on_build_system(context, command),
+        Command::Man(args) => generate::man(args),
+        Command::Completions(args) => generate::completions(args),
+    }
+}
+
+fn on_device(context: &Context, command: &device::Command) -> Result<Exit> {
+    use device::Command;
     match command {
         Command::Prepare(args) => prepare::run(context, args),
         Command::Receive(args) => receive::run(context, args),
@@ -30,7 +40,9 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
         Command::Status => status::run(context),
         Command::Audit(args) => audit::run(context, args),
         Command::OrderlyShutdown => orderly_shutdown::run(context),
-        Command::Man(args) => generate::man(args),
-        Command::Completions(args) => generate::completions(args),
     }
+}
+
+fn on_build_system(_context: &Context, command: &build::Command) -> Result<Exit> {
+    match *command {}
 }

@@ -2,7 +2,7 @@
 
 use op_dbus_bootstate::transition::{self, RolledBack};
 
-use crate::cli;
+use crate::cli::device as cli;
 use crate::context::{Context, Report};
 use crate::deployments::Deployments;
 use crate::error::{Exit, Result};

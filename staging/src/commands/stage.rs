@@ -2,7 +2,7 @@
 
 use op_dbus_bootstate::transition::{self, Overrides, Staged};
 
-use crate::cli::{self, Override};
+use crate::cli::device::{self as cli, Override};
 use crate::context::{Context, Report};
 use crate::deployments::Deployments;
 use crate::error::{Exit, Result};

@@ -7,7 +7,7 @@ use op_dbus_activator::files::{self, Durable};
 
 use super::device::FileSystem;
 use super::{Made, make_dir, way};
-use crate::cli;
+use crate::cli::device as cli;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Result};
 

@@ -9,7 +9,7 @@ use op_dbus_activator::device::{DeviceError, Devices};
 use op_dbus_bootstate::Uuid;
 use op_dbus_btrfs::Superblock;
 
-use crate::cli;
+use crate::cli::device as cli;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Result};
 

@@ -20,7 +20,7 @@ use std::path::Path;
 
 use op_dbus_activator::config::{Config, Way};
 
-use crate::cli;
+use crate::cli::device as cli;
 use crate::context::{Context, Report};
 use crate::error::{Exit, Failure, Result};
 

@@ -24,7 +24,7 @@ use op_dbus_bootstate::receipt::Receipt;
 use op_dbus_bootstate::{Deployment, Version};
 use op_dbus_sendstream::{Policy, Summary};
 
-use crate::cli;
+use crate::cli::device as cli;
 use crate::context::{Context, Report};
 use crate::error::{Exit, Failure, Result};
 use crate::session::Session;
