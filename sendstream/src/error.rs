@@ -136,8 +136,11 @@ pub enum Problem {
     #[error("subvolume name {0} is not allowed: {1}")]
     Name(Shown, &'static str),
     /// A device node.
-    #[error("{0} is a device node, which a release must not hold")]
+    #[error("{0} is a device node, which needs the release's permission")]
     Device(Shown),
+    /// A character device 0:0.
+    #[error("{0} is a device node 0:0, which overlayfs takes for a deletion")]
+    Whiteout(Shown),
     /// MKNOD of something that is no node.
     #[error("{0} is made with mode {1:o}, which is no kind of node")]
     NodeMode(Shown, u64),

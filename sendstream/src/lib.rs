@@ -9,13 +9,17 @@
 //!
 //! Source of the format: kernel `fs/btrfs/send.h` and `send.c` (versions 1 and 2).
 
+mod apply;
 pub mod attrs;
 mod error;
+mod pass;
 pub mod policy;
-pub mod vet;
+mod vet;
 pub mod walk;
 pub mod wire;
 
+pub use apply::{Destination, Incoming};
 pub use error::{Problem, StreamError};
+pub use pass::{Begin, Parent, Summary};
 pub use policy::Policy;
-pub use vet::{Parent, Summary, vet, vet_into};
+pub use vet::{vet, vet_into};

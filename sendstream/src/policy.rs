@@ -18,10 +18,24 @@ const SET_ID: u64 = 0o6000;
 const MODE_BITS: u64 = 0o7777;
 
 /// What is allowed beyond plain files, directories, links, FIFOs and sockets.
+/// Whole kinds only: a stream makes files under temporary names, so *which*
+/// paths may be privileged is checked on the finished tree. Never allowed is
+/// what steers overlayfs, whose lower layer the tree becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent permissions, not states"
+)]
 pub struct Policy {
-    /// Setuid, setgid and file capabilities.
-    pub privilege: bool,
+    /// Character and block devices, but for whiteouts (0:0).
+    pub devices: bool,
+    /// The setuid and setgid bits.
+    pub setuid: bool,
+    /// File capabilities (`security.capability`).
+    pub capabilities: bool,
+    /// Streams without file data (`btrfs send --no-data`), whose files come
+    /// out with holes instead of content.
+    pub without_data: bool,
     /// Largest file, in bytes. A sparse file costs the sender nothing, but
     /// whoever reads the tree has to read it all.
     pub file_size: u64,
@@ -30,8 +44,25 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            privilege: false,
+            devices: false,
+            setuid: false,
+            capabilities: false,
+            without_data: false,
             file_size: 16 << 30,
+        }
+    }
+}
+
+impl Policy {
+    /// Allows what `btrfs receive` does, but for what steers overlayfs.
+    pub fn everything() -> Self {
+        Self {
+            devices: true,
+            setuid: true,
+            capabilities: true,
+            without_data: true,
+            // Largest offset a file can have.
+            file_size: i64::MAX.unsigned_abs(),
         }
     }
 }
@@ -112,7 +143,7 @@ impl Policy {
             | Command::RmDir => {
                 path(parsed, Attr::Path, Root::Refused)?;
             }
-            Command::MkNod => node(parsed)?,
+            Command::MkNod => self.node(parsed)?,
             Command::Symlink => symlink(parsed)?,
             Command::Rename => {
                 path(parsed, Attr::Path, Root::Refused)?;
@@ -155,13 +186,37 @@ impl Policy {
                     parsed.time(attr)?;
                 }
             }
-            Command::UpdateExtent => return Err(Problem::NoData),
+            Command::UpdateExtent => self.update_extent(parsed)?,
             // What it would set (immutable, no copy-on-write …) is not settled
             // in the format, and no kernel emits it.
             Command::FileAttr => return Err(Problem::Unsupported(Command::FileAttr)),
             Command::End => {}
         }
         Ok(0)
+    }
+
+    fn node(&self, parsed: &Parsed<'_>) -> Result<(), Problem> {
+        let path = path(parsed, Attr::Path, Root::Refused)?;
+        let mode = parsed.u64(Attr::Mode)?;
+        let device = parsed.u64(Attr::Rdev)?;
+        match mode & TYPE_MASK {
+            FIFO | SOCKET => Ok(()),
+            CHARACTER if device == 0 => Err(Problem::Whiteout(Shown::new(path))),
+            CHARACTER | BLOCK if self.devices => Ok(()),
+            CHARACTER | BLOCK => Err(Problem::Device(Shown::new(path))),
+            _ => Err(Problem::NodeMode(Shown::new(path), mode)),
+        }
+    }
+
+    fn update_extent(&self, parsed: &Parsed<'_>) -> Result<(), Problem> {
+        if !self.without_data {
+            return Err(Problem::NoData);
+        }
+        self.extent(
+            parsed,
+            parsed.u64(Attr::FileOffset)?,
+            parsed.u64(Attr::Size)?,
+        )
     }
 
     /// A range of a file must end within the largest file allowed.
@@ -204,7 +259,7 @@ impl Policy {
     fn mode(&self, parsed: &Parsed<'_>) -> Result<(), Problem> {
         let path = path(parsed, Attr::Path, Root::Allowed)?;
         let mode = parsed.u64(Attr::Mode)?;
-        if mode & !MODE_BITS != 0 || (mode & SET_ID != 0 && !self.privilege) {
+        if mode & !MODE_BITS != 0 || (mode & SET_ID != 0 && !self.setuid) {
             return Err(Problem::Mode(Shown::new(path), mode));
         }
         Ok(())
@@ -222,22 +277,10 @@ impl Policy {
         if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
             return refuse("it steers overlayfs");
         }
-        if name == b"security.capability" && !self.privilege {
+        if name == b"security.capability" && !self.capabilities {
             return refuse("file capabilities need the release's permission");
         }
         Ok(())
-    }
-}
-
-fn node(parsed: &Parsed<'_>) -> Result<(), Problem> {
-    let path = path(parsed, Attr::Path, Root::Refused)?;
-    let mode = parsed.u64(Attr::Mode)?;
-    parsed.u64(Attr::Rdev)?;
-    match mode & TYPE_MASK {
-        FIFO | SOCKET => Ok(()),
-        // Also 0:0, which overlayfs takes for a whiteout.
-        CHARACTER | BLOCK => Err(Problem::Device(Shown::new(path))),
-        _ => Err(Problem::NodeMode(Shown::new(path), mode)),
     }
 }
 

@@ -374,7 +374,8 @@ fn what_gives_privilege_or_steers_the_kernel() {
 #[test]
 fn a_release_with_permission_may_hold_setuid_programs() {
     let policy = Policy {
-        privilege: true,
+        setuid: true,
+        capabilities: true,
         ..Policy::default()
     };
     let stream = Stream::full(1)
