@@ -4,4 +4,6 @@
 //! A build system writes manifests; a device believes one only after its
 //! signature was checked over the very bytes that are parsed.
 
+pub mod chunks;
 pub mod manifest;
+pub mod tree;

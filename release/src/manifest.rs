@@ -6,6 +6,9 @@
 
 use op_dbus_bootstate::{Digest, Uuid, Version};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::tree::{Kind, Privileged};
 
 /// Schema of the file.
 pub const SCHEMA: u32 = 1;
@@ -105,4 +108,84 @@ pub struct Parent {
     pub uuid: Uuid,
     /// Its content digest.
     pub digest: Digest,
+}
+
+/// Why a manifest is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Longer than [`MAX_LEN`].
+    #[error("the manifest is {0} bytes long; at most {MAX_LEN} are read")]
+    TooLong(usize),
+    /// A field has a value that it can't have, or the file is not a manifest at all.
+    #[error("{field}: {why}")]
+    Field {
+        /// Which, as `streams[0].file`.
+        field: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// An entry of a tree that its manifest does not allow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} is {kind}, which the manifest does not allow", path.escape_ascii())]
+pub struct NotAllowed {
+    /// Path from the root of the tree.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
+}
+
+impl Manifest {
+    /// Reads a manifest, of which nothing is believed: bounded, and every field is checked.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        if bytes.len() > MAX_LEN {
+            return Err(ManifestError::TooLong(bytes.len()));
+        }
+        serde_json::from_slice(bytes).map_err(|why| ManifestError::Field {
+            field: "manifest".to_owned(),
+            why: why.to_string(),
+        })
+    }
+
+    /// The file: JSON for people to read, its fields always in the same order.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// The stream with this file name.
+    pub fn stream_by_file(&self, name: &str) -> Option<&Stream> {
+        self.streams.iter().find(|stream| stream.file == name)
+    }
+
+    /// The stream whose file begins with these bytes: its first chunk, or all
+    /// of a file that is shorter.
+    pub fn stream_by_first_chunk(&self, first: &[u8]) -> Option<&Stream> {
+        let digest = Digest(Sha256::digest(first).into());
+        self.streams
+            .iter()
+            .find(|stream| stream.chunks.first() == Some(&digest))
+    }
+}
+
+impl Allow {
+    /// Whether everything that was found is listed; else the first that is not.
+    pub fn permits(&self, found: &[Privileged]) -> Result<(), NotAllowed> {
+        let listed = |entry: &&Privileged| {
+            let list = match entry.kind {
+                Kind::Device => &self.devices,
+                Kind::Setuid => &self.setuid,
+                Kind::Capability => &self.capabilities,
+            };
+            !list.iter().any(|path| path.as_bytes() == entry.path)
+        };
+        found.iter().find(listed).map_or(Ok(()), |entry| {
+            Err(NotAllowed {
+                path: entry.path.clone(),
+                kind: entry.kind,
+            })
+        })
+    }
 }
