@@ -10,8 +10,17 @@ use sha2::{Digest as _, Sha256};
 
 use crate::tree::{Kind, Privileged};
 
+mod check;
+
+pub use check::{
+    ALLOW_MAX, CHUNK_SIZES, FILE_LEN_MAX, PATH_LEN_MAX, PRODUCT_LEN_MAX, STREAM_BYTES_MAX,
+    STREAMS_MAX,
+};
+
 /// Schema of the file.
 pub const SCHEMA: u32 = 1;
+/// Usual length of a chunk, in bytes.
+pub const CHUNK_SIZE: u32 = 1 << 20;
 /// Longest file a reader accepts, in bytes: 16 GiB in chunks of 1 MiB, twice over.
 pub const MAX_LEN: usize = 4 << 20;
 
@@ -111,15 +120,15 @@ pub struct Parent {
 }
 
 /// Why a manifest is refused.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// Longer than [`MAX_LEN`].
     #[error("the manifest is {0} bytes long; at most {MAX_LEN} are read")]
     TooLong(usize),
-    /// A field has a value that it can't have, or the file is not a manifest at all.
+    /// A field has a value that it can't have, or the file is no manifest at all.
     #[error("{field}: {why}")]
     Field {
-        /// Which, as `streams[0].file`.
+        /// Which, as `streams[0].file`; `manifest` for the whole.
         field: String,
         /// What is wrong with it.
         why: String,
@@ -136,16 +145,50 @@ pub struct NotAllowed {
     pub kind: Kind,
 }
 
+/// What every schema of the file has.
+#[derive(Deserialize)]
+struct Probe {
+    schema: u32,
+}
+
+fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, ManifestError> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json);
+    let value = value.map_err(|why| {
+        let field = match why.path().to_string() {
+            path if path == "." => "manifest".to_owned(),
+            path => path,
+        };
+        let why = why.into_inner().to_string();
+        ManifestError::Field { field, why }
+    })?;
+    json.end().map_err(|why| ManifestError::Field {
+        field: "manifest".to_owned(),
+        why: why.to_string(),
+    })?;
+    Ok(value)
+}
+
 impl Manifest {
     /// Reads a manifest, of which nothing is believed: bounded, and every field is checked.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         if bytes.len() > MAX_LEN {
             return Err(ManifestError::TooLong(bytes.len()));
         }
-        serde_json::from_slice(bytes).map_err(|why| ManifestError::Field {
-            field: "manifest".to_owned(),
-            why: why.to_string(),
-        })
+        // Before the rest, which another schema has other names for.
+        let Probe { schema } = read(bytes)?;
+        if schema != SCHEMA {
+            check::schema(schema)?;
+        }
+        let manifest: Self = read(bytes)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// Whether the fields are what [`Manifest::parse`] accepts, but for the
+    /// length of the whole.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        check::manifest(self)
     }
 
     /// The file: JSON for people to read, its fields always in the same order.

@@ -6,6 +6,11 @@ use std::path::{Path, PathBuf};
 
 use crate::manifest::Tree;
 
+/// Entries of one tree.
+pub const ENTRIES_MAX: u64 = 4 << 20;
+/// Content of one tree, in bytes, holes included: 1 TiB.
+pub const BYTES_MAX: u64 = 1 << 40;
+
 /// Whether files are read from the disk or from memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cache {
