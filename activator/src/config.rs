@@ -12,6 +12,7 @@ use std::time::Duration;
 use op_dbus_bootstate::Uuid;
 use op_dbus_bootstate::record::Limits;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::files;
 
@@ -22,7 +23,7 @@ mod salvage;
 pub const MAX_LEN: usize = 64 * 1024;
 
 /// The configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where the store is.
@@ -42,6 +43,10 @@ pub struct Config {
     /// What makes a boot healthy.
     #[serde(default)]
     pub health: Health,
+    /// `[receive]`: op-dbus-stage's own, and checked by it. Not looked at here,
+    /// because every kind of value makes the early-boot programs larger.
+    #[serde(default)]
+    pub receive: IgnoredAny,
 }
 
 /// `[store]`

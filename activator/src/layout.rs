@@ -88,6 +88,16 @@ impl Layout {
             .join(format!("{version}{RECEIPT_SUFFIX}"))
     }
 
+    /// `<store>/manifests/<version>.json`: the manifest it was received by, byte for byte.
+    pub fn manifest(&self, version: &Version) -> PathBuf {
+        self.manifests_dir().join(format!("{version}.json"))
+    }
+
+    /// `<store>/manifests/<version>.json.asc`: the signature over the manifest.
+    pub fn signature(&self, version: &Version) -> PathBuf {
+        self.manifests_dir().join(format!("{version}.json.asc"))
+    }
+
     /// `<store>/boot`
     pub fn boot_dir(&self) -> PathBuf {
         self.store.join("boot")
@@ -154,6 +164,14 @@ mod tests {
         is(
             layout.receipt(&version),
             "/run/op-dbus/store/manifests/v1.0.0.deployment.json",
+        );
+        is(
+            layout.manifest(&version),
+            "/run/op-dbus/store/manifests/v1.0.0.json",
+        );
+        is(
+            layout.signature(&version),
+            "/run/op-dbus/store/manifests/v1.0.0.json.asc",
         );
         is(layout.record(Copy::One), "/run/op-dbus/store/boot/record.1");
         is(layout.activation(), "/run/op-dbus/activation.json");

@@ -50,6 +50,7 @@ pub(super) fn salvage(source: &str) -> Option<Config> {
         limits: super::LimitsSection::default(),
         links: Vec::new(),
         health: super::Health::default(),
+        receive: super::IgnoredAny,
     };
     check::check(&config).ok()?;
     Some(config)

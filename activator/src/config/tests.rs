@@ -203,6 +203,15 @@ fn a_boot_takes_what_it_needs_where_that_is_beyond_doubt() {
     }
 }
 
+#[test]
+fn what_only_receive_needs_is_its_own_affair() {
+    let good = format!("[store]\ndevice = \"UUID={UUID}\"\n");
+    for section in ["[receive]\n", "[receive]\nproduct = 5\n[receive.x]\n"] {
+        let text = format!("{good}{section}");
+        assert_eq!(Config::parse(&text), Config::parse(&good), "{section:?}");
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn any_text_is_a_configuration_or_a_one_line_error(text in "(\\PC|\n|[a-z]+ = |\\[[a-z]+\\]\n){0,40}") {
