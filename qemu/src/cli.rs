@@ -5,7 +5,7 @@ mod live;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -15,9 +15,11 @@ use crate::debian::disk;
 use crate::debian::profile::{self, Profile, Suite};
 use crate::error::{Context, Error, Result};
 use crate::qemu::{self, Accelerator};
+use crate::release::{self, bad};
 use crate::scenario::{Boot, Kind};
 use crate::suite::{Chosen, Lab};
-use crate::{catalogue, host, release, sandbox};
+use crate::tool::Tool;
+use crate::{catalogue, host, sandbox};
 
 /// Boot-tests upgrades on real Debian machines under QEMU.
 ///
@@ -51,9 +53,9 @@ enum Command {
         /// Machine
         machine: Profile,
     },
-    /// Make the demo's releases as send streams
+    /// Make the demo's releases: signed manifests, streams, and the certificate
     Release {
-        /// Directory for the `<version>.btrfs` files, made when missing
+        /// Directory for them, made when missing
         directory: PathBuf,
     },
     /// Boot a copy of a prepared machine with a root shell on this terminal
@@ -67,8 +69,10 @@ enum Command {
     /// file of your own. To test your own release in CI:
     ///
     ///   op-dbus-vm play ./upgrade.toml --on bookworm-dracut \
-    ///       --stream v2.0.0.btrfs --set new=v2.0.0
+    ///       --releases ./releases --key ./signer.asc --set new=v2.0.0
     ///
+    /// The directory holds what `op-dbus-stage send` and `sign` write; in a
+    /// scenario, `stage = "v2.0.0"` receives its v2.0.0.json.
     /// The machine starts with the demo's v1.0.0 good; its health check wants
     /// op-dbus-demo.service and the bus name org.opdbus.Demo.
     #[command(verbatim_doc_comment)]
@@ -113,9 +117,12 @@ struct PlayArguments {
     /// A value for the scenario's `${name}`
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
-    /// Offer these send streams in place of the demo's releases
-    #[arg(long, value_name = "FILE")]
-    stream: Vec<PathBuf>,
+    /// Offer the releases in this directory in place of the demo's
+    #[arg(long, value_name = "DIR")]
+    releases: Option<PathBuf>,
+    /// Certificate that the machine trusts for them
+    #[arg(long, value_name = "FILE", requires = "releases")]
+    key: Vec<PathBuf>,
     /// Write the timeline as JSON to this file
     #[arg(long, value_name = "FILE")]
     timeline: Option<PathBuf>,
@@ -218,21 +225,36 @@ fn list() -> Result<()> {
     println!("  light-bookworm\n  light-trixie");
     println!("Releases of the demo");
     for demo in release::DEMOS {
-        println!("  {:<8} {}", demo.version, demo.note);
+        println!("  {:<24} {}", demo.version, demo.note);
+    }
+    for bad in bad::BAD {
+        let path = format!("{}/{}", bad::DIRECTORY, bad.name);
+        println!("  {path:<24} {}", bad.note);
     }
     Ok(())
 }
 
-fn release_to(directory: &PathBuf) -> Result<()> {
+fn release_to(directory: &Path) -> Result<()> {
     let lab = Lab::open()?;
     fs::create_dir_all(directory).at("make", directory)?;
-    for demo in release::DEMOS {
-        let name = format!("{}.btrfs", demo.version);
-        let target = directory.join(&name);
-        let from = lab.releases().streams().join(&name);
-        fs::copy(&from, &target).at("copy", &from)?;
-        println!("{}  {}", target.display(), demo.note);
+    let releases = lab.releases();
+    Tool::new("cp")
+        .args(["-rT", "--"])
+        .args([&releases.directory(), directory])
+        .run()?;
+    for key in releases.keys() {
+        let target = directory.join(key.file_name().unwrap_or_default());
+        fs::copy(key, &target).at("copy", key)?;
+        println!("{}  certificate of who signed them", target.display());
     }
+    for demo in release::DEMOS {
+        let manifest = directory.join(format!("{}.json", demo.version));
+        println!("{}  {}", manifest.display(), demo.note);
+    }
+    println!(
+        "{}  to be refused, each for one reason",
+        directory.join(bad::DIRECTORY).display()
+    );
     Ok(())
 }
 
@@ -258,8 +280,8 @@ fn boot(arguments: &BootArguments) -> Result<()> {
 
 fn play(arguments: &PlayArguments) -> Result<()> {
     let mut lab = lab(&arguments.speed)?;
-    if !arguments.stream.is_empty() {
-        lab = lab.with_streams(&arguments.stream)?;
+    if let Some(directory) = &arguments.releases {
+        lab = lab.with_releases(directory, &arguments.key)?;
     }
     let values: BTreeMap<String, String> = arguments.set.iter().cloned().collect();
     let mut chosen = Vec::new();

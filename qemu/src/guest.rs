@@ -152,6 +152,14 @@ impl Guest {
         }
     }
 
+    /// What directories of the guest hold, as text to compare.
+    pub fn list(&mut self, roots: &[&str], within: Duration) -> Result<String> {
+        let roots: Vec<String> = roots.iter().map(ToString::to_string).collect();
+        let what = roots.join(" ");
+        self.request(&Request::List(roots), &what, within)
+            .map(|exit| exit.stdout)
+    }
+
     /// Runs a program until a moment, and leaves it frozen there. An error when
     /// the program ends first.
     pub fn wait_cut(&mut self, argv: &[String], at: &str, within: Duration) -> Result<()> {

@@ -22,6 +22,7 @@ pub mod player;
 pub mod prepared;
 pub mod programs;
 pub mod qemu;
+pub mod refusal;
 pub mod release;
 pub mod sandbox;
 pub mod scenario;

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use crate::cache::{Cache, Entry, Key};
 use crate::debian::profile::{Initramfs as Builder, Suite};
 use crate::debian::root;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::initramfs::Initramfs;
 use crate::modules;
 use crate::programs::Programs;
 use crate::tool::Tool;
 
 /// Raise it when the recipe below changes in a way its inputs don't show.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
 /// Size of the store's disk: small, so that it can be filled, and above what
 /// Btrfs wants (109 MiB).
@@ -58,18 +58,26 @@ pub struct Light {
 
 impl Light {
     /// Builds it for the kernel of `suite` from `programs`, or takes it from
-    /// the cache.
-    pub fn build(cache: &Cache, suite: Suite, programs: &Programs) -> Result<Self> {
+    /// the cache. It trusts whoever holds one of `keys`.
+    pub fn build(
+        cache: &Cache,
+        suite: Suite,
+        programs: &Programs,
+        keys: &[PathBuf],
+    ) -> Result<Self> {
         let base = parts(cache, suite)?;
-        let key = programs
+        let mut key = programs
             .key()?
             .text(RECIPE)
             .text(DEPLOY_TOML)
             .text(&base.path().to_string_lossy());
+        for certificate in keys {
+            key = key.file(certificate)?;
+        }
         let kind = format!("light-{}", suite.name());
         let image = cache.entry(&kind, &key, |directory| {
             let path = directory.join("initrd");
-            let archive = initramfs(&base, programs)?;
+            let archive = initramfs(&base, programs, keys)?;
             fs::write(&path, archive).at("write", &path)
         })?;
         Ok(Self { base, image })
@@ -104,8 +112,7 @@ pub fn empty_disk(path: &Path) -> Result<()> {
         .map(drop)
 }
 
-/// Kernel, modules in load order, and `btrfs` with its libraries, taken out of
-/// the suite's base root.
+/// Kernel, and modules in load order, taken out of the suite's base root.
 fn parts(cache: &Cache, suite: Suite) -> Result<Entry> {
     let base = root::base(cache, suite, Builder::Dracut)?;
     let key = Key::default()
@@ -118,16 +125,8 @@ fn parts(cache: &Cache, suite: Suite) -> Result<Entry> {
         let root = unpacked.path();
         root::unpack(&base, root)?;
         let release = root::kernel_release(root)?;
-        let copy = |from: &Path, to: &Path| {
-            if let Some(parent) = to.parent() {
-                fs::create_dir_all(parent).at("make", parent)?;
-            }
-            fs::copy(from, to).at("copy", from).map(drop)
-        };
-        copy(
-            &root.join(format!("boot/vmlinuz-{release}")),
-            &directory.join("vmlinuz"),
-        )?;
+        let kernel = root.join(format!("boot/vmlinuz-{release}"));
+        fs::copy(&kernel, directory.join("vmlinuz")).at("copy", &kernel)?;
         let tree = directory.join("tree");
         let modules = root.join("usr/lib/modules").join(&release);
         let mut list = String::new();
@@ -147,41 +146,11 @@ fn parts(cache: &Cache, suite: Suite) -> Result<Entry> {
         let list_path = tree.join(op_dbus_vm_guest::init::MODULE_LIST.trim_start_matches('/'));
         fs::create_dir_all(list_path.parent().unwrap_or(&tree)).at("make", &tree)?;
         fs::write(&list_path, list).at("write", &list_path)?;
-        for path in with_libraries(root, "usr/bin/btrfs")? {
-            copy(&root.join(&path), &tree.join(&path))?;
-        }
         Ok(())
     })
 }
 
-/// `program` and everything its loader maps, as paths below `root`.
-fn with_libraries(root: &Path, program: &str) -> Result<Vec<PathBuf>> {
-    let loader = root.join("usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2");
-    let libraries = root.join("usr/lib/x86_64-linux-gnu");
-    let listed = Tool::new(&loader)
-        .arg("--library-path")
-        .arg(&libraries)
-        .arg("--list")
-        .arg(root.join(program))
-        .run()?;
-    let mut paths = vec![
-        PathBuf::from(program),
-        PathBuf::from("usr/lib64/ld-linux-x86-64.so.2"),
-    ];
-    for line in listed.lines() {
-        let Some((_, right)) = line.split_once("=> ") else {
-            continue;
-        };
-        let path = right.split_whitespace().next().unwrap_or_default();
-        let inside = Path::new(path).strip_prefix(root).map_err(|_| {
-            Error::Host(format!("{program} wants {path}, which is not in its root"))
-        })?;
-        paths.push(inside.to_owned());
-    }
-    Ok(paths)
-}
-
-fn initramfs(base: &Entry, programs: &Programs) -> Result<Vec<u8>> {
+fn initramfs(base: &Entry, programs: &Programs, keys: &[PathBuf]) -> Result<Vec<u8>> {
     let mut archive = Initramfs::new();
     for name in ["bin", "sbin", "lib", "lib64"] {
         archive.symlink(Path::new(name), &format!("usr/{name}"));
@@ -199,6 +168,10 @@ fn initramfs(base: &Entry, programs: &Programs) -> Result<Vec<u8>> {
         0o644,
         DEPLOY_TOML.as_bytes(),
     );
+    for (number, certificate) in keys.iter().enumerate() {
+        let path = format!("etc/op-dbus/keys.d/{number}.asc");
+        archive.copy(certificate, Path::new(&path))?;
+    }
     for path in [
         "opt/op-dbus",
         "usr/local/op-dbus",

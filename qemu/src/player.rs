@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::bench::Bench;
 use crate::error::{Context, Error, Result};
 use crate::guest::{Ending, Guest};
-use crate::scenario::{Boot, Cut, Expect, Run, Step};
+use crate::refusal::Standing;
+use crate::scenario::{Boot, Cut, Expect, Refused, Run, Step};
 use crate::timeline::{self, Timeline};
 use crate::{damage, release};
 
@@ -140,6 +141,7 @@ impl<'a> Player<'a> {
                 Ok(())
             }
             Step::Stage(version) => self.stage(version),
+            Step::Refused(refused) => self.refused(refused),
             Step::Run(run) => self.run(run),
             Step::Cut(cut) if cut.argv.is_empty() => self.cut_activation(cut),
             Step::Cut(cut) => self.cut_program(cut),
@@ -161,12 +163,26 @@ impl<'a> Player<'a> {
 
     fn stage(&mut self, version: &str) -> Result<()> {
         let within = self.patience.command;
-        let path = release::path_in_guest(version);
+        let path = release::path_in_guest(&format!("{version}.json"));
         let guest = self.guest()?;
         guest.check(&["op-dbus-stage", "receive", &path], within)?;
         guest.check(&["op-dbus-stage", "stage", version], within)?;
         self.note(&format!("received and staged {version}"));
         Ok(())
+    }
+
+    fn refused(&mut self, refused: &Refused) -> Result<()> {
+        let within = self.patience.command;
+        let before = Standing::of(self.guest()?, within)?;
+        let path = release::path_in_guest(&refused.release);
+        self.run(&Run {
+            argv: ["op-dbus-stage", "receive", &path]
+                .map(str::to_owned)
+                .into(),
+            code: refused.code,
+            says: Some(refused.says.clone()),
+        })?;
+        before.kept(&Standing::of(self.guest()?, within)?)
     }
 
     fn run(&mut self, run: &Run) -> Result<()> {

@@ -81,7 +81,7 @@ pub fn light(
     releases: &Releases,
     tell: impl FnMut(Progress<'_>),
 ) -> Result<PreparedLight> {
-    let light = Light::build(cache, suite, programs)?;
+    let light = Light::build(cache, suite, programs, releases.keys())?;
     let key = Key::default()
         .text(RECIPE)
         .text(&light.initrd().to_string_lossy())

@@ -62,6 +62,11 @@ impl Programs {
         &self.tree
     }
 
+    /// The installed `op-dbus-stage`: static, so it runs on this host as well.
+    pub fn stage(&self) -> PathBuf {
+        self.tree.join("usr/bin/op-dbus-stage")
+    }
+
     /// The guest program.
     pub fn guest(&self) -> &Path {
         &self.guest

@@ -49,6 +49,8 @@ pub enum Step {
     Note(String),
     /// Receives and stages a release from the release disk.
     Stage(String),
+    /// Receives a release that must be refused without a trace but a log line.
+    Refused(Refused),
     /// Runs a program in the guest.
     Run(Run),
     /// Runs a program and cuts the power at a moment.
@@ -81,6 +83,19 @@ pub struct Run {
     /// What its output (both streams) must contain.
     #[serde(default)]
     pub says: Option<String>,
+}
+
+/// [`Step::Refused`]: afterwards the store holds what it held, status tells
+/// what it told, and the audit log has grown.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refused {
+    /// Manifest or stream, from the top of the release disk.
+    pub release: String,
+    /// Exit code of `op-dbus-stage receive`.
+    pub code: i32,
+    /// What it must say.
+    pub says: String,
 }
 
 /// [`Step::Cut`].
@@ -211,6 +226,11 @@ impl Step {
                 argv: fill_all(&run.argv)?,
                 code: run.code,
                 says: run.says.as_deref().map(fill).transpose()?,
+            }),
+            Self::Refused(refused) => Self::Refused(Refused {
+                release: fill(&refused.release)?,
+                code: refused.code,
+                says: fill(&refused.says)?,
             }),
             Self::Cut(cut) => Self::Cut(Cut {
                 argv: fill_all(&cut.argv)?,

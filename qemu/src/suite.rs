@@ -62,10 +62,11 @@ impl Lab {
         })
     }
 
-    /// As [`open`](Self::open), with a user's own send streams in place of the
-    /// demo's. The first version of a machine stays the demo's v1.0.0.
-    pub fn with_streams(mut self, streams: &[PathBuf]) -> Result<Self> {
-        self.releases = Releases::own(streams)?;
+    /// As [`open`](Self::open), with a user's own releases in place of the
+    /// demo's and `keys` to trust beside the demo's, which signed the v1.0.0
+    /// that a machine starts with.
+    pub fn with_releases(mut self, directory: &Path, keys: &[PathBuf]) -> Result<Self> {
+        self.releases = Releases::own(directory, keys)?;
         Ok(self)
     }
 
@@ -119,8 +120,14 @@ impl Lab {
     pub fn prepare(&self, profile: Profile, tell: impl FnMut(Progress<'_>)) -> Result<Machine> {
         // One preparation at a time: two would only wait for each other.
         let _one = self.building.lock();
+        let first = self.first()?;
+        prepared::debian(&self.cache, profile, &self.programs, &first, tell)
+    }
+
+    /// What a machine starts with: the demo's releases, and whom it trusts.
+    fn first(&self) -> Result<Releases> {
         let demo = Releases::demo(&self.cache, &self.programs)?;
-        prepared::debian(&self.cache, profile, &self.programs, &demo, tell)
+        Ok(demo.trusting(self.releases.keys()))
     }
 
     /// Plays one scenario on a light guest with the kernel of `suite`.
@@ -134,8 +141,8 @@ impl Lab {
         let result = (|| {
             let guest = {
                 let _one = self.building.lock();
-                let demo = Releases::demo(&self.cache, &self.programs)?;
-                prepared::light(&self.cache, suite, &self.programs, &demo, &mut tell)?
+                let first = self.first()?;
+                prepared::light(&self.cache, suite, &self.programs, &first, &mut tell)?
             };
             let chosen = std::slice::from_ref(chosen);
             let name = title(&format!("light-{}", suite.name()), chosen);

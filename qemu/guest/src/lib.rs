@@ -11,6 +11,7 @@
 pub mod channel;
 pub mod exec;
 pub mod init;
+pub mod listing;
 pub mod moment;
 pub mod power;
 pub mod proto;

@@ -3,7 +3,9 @@
 //!
 //! Text form: `NAME[@SUBSTRING]:NTH:entry|exit`, for example
 //! `fdatasync:2:exit` or `pwrite64@boot/record.1:1:entry`. With a substring only
-//! the calls whose file or path contains it are counted.
+//! the calls whose file or path contains it are counted. The ioctls of Btrfs
+//! have the names they have in linux/btrfs.h:
+//! `BTRFS_IOC_SNAP_CREATE_V2@deploy:1:exit`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,15 +28,25 @@ pub struct Call {
     pub name: &'static str,
     /// Its number on this architecture.
     pub number: i64,
+    /// Of an ioctl, which one: its second argument.
+    pub request: Option<u32>,
     /// Where the file it works on is found.
     pub subjects: &'static [Subject],
 }
 
+const fn only(requests: &[u32]) -> Option<u32> {
+    match requests {
+        [request, ..] => Some(*request),
+        [] => None,
+    }
+}
+
 macro_rules! calls {
-    ($($name:literal $number:ident [$($kind:ident $index:literal),*];)*) => {
+    ($($name:literal $number:ident $($request:literal)? [$($kind:ident $index:literal),*];)*) => {
         &[$(Call {
             name: $name,
             number: libc::$number,
+            request: only(&[$($request)?]),
             subjects: &[$(Subject::$kind($index)),*],
         }),*]
     };
@@ -42,6 +54,12 @@ macro_rules! calls {
 
 /// Every call that can be named: those that change what a boot later sees.
 pub const CALLS: &[Call] = calls! {
+    "BTRFS_IOC_ENCODED_WRITE" SYS_ioctl 0x4080_9440 [Fd 0];
+    "BTRFS_IOC_SET_RECEIVED_SUBVOL" SYS_ioctl 0xc0c8_9425 [Fd 0];
+    "BTRFS_IOC_SNAP_CREATE_V2" SYS_ioctl 0x5000_9417 [Fd 0];
+    "BTRFS_IOC_SNAP_DESTROY" SYS_ioctl 0x5000_940f [Fd 0];
+    "BTRFS_IOC_SUBVOL_CREATE_V2" SYS_ioctl 0x5000_9418 [Fd 0];
+    "BTRFS_IOC_SUBVOL_SETFLAGS" SYS_ioctl 0x4008_941a [Fd 0];
     "execve" SYS_execve [Path 0];
     "fallocate" SYS_fallocate [Fd 0];
     "fdatasync" SYS_fdatasync [Fd 0];
@@ -49,11 +67,13 @@ pub const CALLS: &[Call] = calls! {
     "fsync" SYS_fsync [Fd 0];
     "ftruncate" SYS_ftruncate [Fd 0];
     "ioctl" SYS_ioctl [Fd 0];
+    "linkat" SYS_linkat [Path 1, Path 3];
     "mkdir" SYS_mkdir [Path 0];
     "mkdirat" SYS_mkdirat [Path 1];
     "mount" SYS_mount [Path 1];
     "move_mount" SYS_move_mount [Fd 2, Path 3];
     "openat" SYS_openat [Path 1];
+    "openat2" SYS_openat2 [Path 1];
     "pwrite64" SYS_pwrite64 [Fd 0];
     "rename" SYS_rename [Path 0, Path 1];
     "renameat" SYS_renameat [Path 1, Path 3];
@@ -162,6 +182,7 @@ mod tests {
             "pwrite64@boot/record.1:1:entry",
             "sync:1:exit",
             "mount@/opt/op-dbus:1:exit",
+            "BTRFS_IOC_SET_RECEIVED_SUBVOL@incoming:1:entry",
         ] {
             assert_eq!(text.parse::<Moment>().unwrap().to_string(), text);
         }
@@ -189,7 +210,7 @@ mod tests {
             assert!(
                 CALLS[at + 1..]
                     .iter()
-                    .all(|other| other.number != call.number)
+                    .all(|other| (other.number, other.request) != (call.number, call.request))
             );
         }
     }

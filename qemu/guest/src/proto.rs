@@ -24,6 +24,9 @@ pub enum Request {
     Write(Write),
     /// Send back a text file as standard output: the light guest has no `cat`.
     Read(String),
+    /// Send back what these directories hold as standard output, see
+    /// [`list`](crate::listing::list).
+    List(Vec<String>),
     /// Switch the machine off in good order.
     Poweroff,
     /// Restart the machine in good order.

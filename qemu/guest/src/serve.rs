@@ -7,7 +7,7 @@ use crate::channel::Channel;
 use crate::moment::Moment;
 use crate::power::{self, Manager};
 use crate::proto::{Cut, Event, Exit, Request};
-use crate::{exec, tracer};
+use crate::{exec, listing, tracer};
 
 /// Says ready, then serves one request after the other. Returns when the host
 /// closes its end.
@@ -52,6 +52,13 @@ fn answer(channel: &mut Channel, manager: Manager, request: Request) -> io::Resu
         Request::Read(path) => {
             let stdout = std::fs::read_to_string(&path)
                 .map_err(|error| io::Error::new(error.kind(), format!("read {path}: {error}")))?;
+            Ok(Event::Exit(Exit {
+                stdout,
+                ..Exit::default()
+            }))
+        }
+        Request::List(roots) => {
+            let stdout = listing::list(&roots)?;
             Ok(Event::Exit(Exit {
                 stdout,
                 ..Exit::default()

@@ -189,6 +189,11 @@ impl Trace<'_> {
         if i64::try_from(registers.orig_rax) != Ok(self.moment.call.number) {
             return Ok(None);
         }
+        // The kernel reads 32 bits of an ioctl's request.
+        let request = u32::try_from(registers.rsi & u64::from(u32::MAX)).ok();
+        if self.moment.call.request.is_some() && self.moment.call.request != request {
+            return Ok(None);
+        }
         // The kernel keeps the arguments' registers over the call.
         let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10];
         let subjects: Vec<String> = self

@@ -15,7 +15,7 @@ use crate::sandbox::Mounted;
 use crate::tool::Tool;
 
 /// Raise it when the recipe changes in a way its inputs don't show.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
 /// Subvolume of the root, the one Debian's installer would choose.
 const ROOT_SUBVOLUME: &str = "@rootfs";
@@ -43,9 +43,12 @@ impl Machine {
         releases: &Releases,
     ) -> Result<Self> {
         let base = root::base(cache, profile.suite, profile.initramfs)?;
-        let key = setup::recipe(programs.key()?.text(RECIPE), profile)
+        let mut key = setup::recipe(programs.key()?.text(RECIPE), profile)
             .text(&base.path().to_string_lossy())
             .file(&releases.image())?;
+        for certificate in releases.keys() {
+            key = key.file(certificate)?;
+        }
         let entry = cache.entry(&format!("disk-{profile}"), &key, |directory| {
             build(directory, profile, &base, programs, releases)
         })?;
@@ -224,6 +227,7 @@ fn make_btrfs(image: &Path, uuid: &str) -> Result<()> {
 
 /// Does in the chroot what an image builder would: makes the store and puts the
 /// first version into it, so that the machine's first boot is v1.0.0's trial.
+/// From then on the machine trusts whoever holds the keys of `releases`.
 fn provision(root: &Path, device: &str, releases: &Releases) -> Result<()> {
     let stage = |arguments: &[&str]| {
         Tool::new("chroot")
@@ -233,11 +237,26 @@ fn provision(root: &Path, device: &str, releases: &Releases) -> Result<()> {
             .run()
             .map(drop)
     };
-    let stream = format!("{FIRST}.btrfs");
-    let from = releases.streams().join(&stream);
-    fs::copy(&from, root.join("tmp").join(&stream)).at("copy", &from)?;
-    stage(&["prepare", "--device", device])?;
-    stage(&["receive", &format!("/tmp/{stream}")])?;
+    let put = |from: &Path, name: &str| {
+        fs::copy(from, root.join("tmp").join(name))
+            .at("copy", from)
+            .map(|_| format!("/tmp/{name}"))
+    };
+    let mut prepare = vec![
+        "prepare".to_owned(),
+        "--device".to_owned(),
+        device.to_owned(),
+    ];
+    for (number, key) in releases.keys().iter().enumerate() {
+        prepare.extend(["--key".to_owned(), put(key, &format!("{number}.asc"))?]);
+    }
+    let prepare: Vec<&str> = prepare.iter().map(String::as_str).collect();
+    stage(&prepare)?;
+    for kind in ["json", "json.asc", "btrfs.zst"] {
+        let name = format!("{FIRST}.{kind}");
+        put(&releases.directory().join(&name), &name)?;
+    }
+    stage(&["receive", &format!("/tmp/{FIRST}.json")])?;
     stage(&["stage", FIRST])
 }
 

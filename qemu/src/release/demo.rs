@@ -1,0 +1,147 @@
+//! The demo's releases: real trees of the demo service, sent and signed.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::bad;
+use super::build_system::BuildSystem;
+use super::signer::Signer;
+use crate::cache::Key;
+use crate::error::{Context, Result};
+use crate::programs::Programs;
+use crate::sandbox::Mounted;
+use crate::tool::Tool;
+
+/// Raise it when the recipe below changes in a way its inputs don't show.
+const RECIPE: &str = "2";
+
+/// One release of the demo.
+#[derive(Debug, Clone, Copy)]
+pub struct Demo {
+    /// Version, and name of the subvolume.
+    pub version: &'static str,
+    /// What the service does: arguments of `op-dbus-demo` after the version.
+    pub behaviour: &'static str,
+    /// The version it has an incremental stream from, beside the full one.
+    pub parent: Option<&'static str>,
+    /// What is to be said of it in a list.
+    pub note: &'static str,
+}
+
+/// The demo's history.
+pub const DEMOS: &[Demo] = &[
+    Demo {
+        version: "v1.0.0",
+        behaviour: "serve",
+        parent: None,
+        note: "good, the one a prepared disk starts with",
+    },
+    Demo {
+        version: "v1.1.0",
+        behaviour: "serve",
+        parent: Some("v1.0.0"),
+        note: "good",
+    },
+    Demo {
+        version: "v1.2.0",
+        behaviour: "die-after 3",
+        parent: None,
+        note: "its service dies after 3 s",
+    },
+    Demo {
+        version: "v1.3.0",
+        behaviour: "panic-after 2",
+        parent: None,
+        note: "panics the kernel 2 s after its start",
+    },
+    Demo {
+        version: "v1.4.0",
+        behaviour: "serve",
+        parent: Some("v1.1.0"),
+        note: "good",
+    },
+];
+
+const UNIT: &str = "\
+[Unit]
+Description=Demo service of op-dbus
+
+[Service]
+Type=dbus
+BusName=org.opdbus.Demo
+ExecStart=/usr/local/op-dbus/bin/op-dbus-demo --version-name @VERSION@ @BEHAVIOUR@
+";
+
+const POLICY: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <policy user="root">
+    <allow own="org.opdbus.Demo"/>
+  </policy>
+  <policy context="default">
+    <allow send_destination="org.opdbus.Demo"/>
+  </policy>
+</busconfig>
+"#;
+
+/// What the releases are made from.
+pub(super) fn key(programs: &Programs) -> Result<Key> {
+    let mut key = Key::default()
+        .text(RECIPE)
+        .file(programs.demo())?
+        .file(&programs.stage())?;
+    for demo in DEMOS {
+        key = key
+            .text(demo.version)
+            .text(demo.behaviour)
+            .text(demo.parent.unwrap_or_default());
+    }
+    Ok(key.text(UNIT).text(POLICY))
+}
+
+/// Makes the releases in `output` and writes the certificate of who signed them
+/// to `certificate`. The secret key is gone afterwards.
+pub(super) fn build(programs: &Programs, output: &Path, certificate: &Path) -> Result<()> {
+    let scratch = tempfile::tempdir().context(|| "make a temporary directory".into())?;
+    let image = scratch.path().join("build.img");
+    let file = fs::File::create(&image).at("create", &image)?;
+    file.set_len(1 << 30).at("size", &image)?;
+    Tool::new("mkfs.btrfs").arg("--quiet").arg(&image).run()?;
+    let mounted = Mounted::image(&image, "")?;
+    let system = BuildSystem::new(programs.stage(), mounted.path(), Signer::new("demo")?)?;
+    for demo in DEMOS {
+        fill(&system.golden(), demo, programs)?;
+        system.snapshot(demo.version)?;
+        let mut streams = vec!["--full"];
+        streams.extend(demo.parent.iter().flat_map(|parent| ["--parent", parent]));
+        system.send(demo.version, output, &streams)?;
+        system.sign(&output.join(format!("{}.json", demo.version)))?;
+    }
+    bad::make(&system, output)?;
+    system.export_certificate(certificate)?;
+    drop(system);
+    mounted.close()
+}
+
+fn fill(tree: &Path, demo: &Demo, programs: &Programs) -> Result<()> {
+    let unit = UNIT
+        .replace("@VERSION@", demo.version)
+        .replace("@BEHAVIOUR@", demo.behaviour);
+    for (path, text) in [
+        ("lib/systemd/system/op-dbus-demo.service", unit.as_str()),
+        ("share/dbus-1/system.d/org.opdbus.Demo.conf", POLICY),
+        ("share/op-dbus-demo/version", demo.version),
+    ] {
+        let path = tree.join(path);
+        fs::create_dir_all(path.parent().unwrap_or(tree)).at("make", &path)?;
+        fs::write(&path, text).at("write", &path)?;
+    }
+    let program = tree.join("bin/op-dbus-demo");
+    if program.exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(tree.join("bin")).at("make", tree)?;
+    fs::copy(programs.demo(), &program).at("copy", programs.demo())?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).at("chmod", &program)
+}
