@@ -11,10 +11,12 @@ macro_rules! scenarios {
 
 /// Name and text of each.
 const SCENARIOS: &[(&str, &str)] = scenarios![
+    "debian" / "refused-releases",
     "debian" / "upgrade",
     "debian" / "service-dies",
     "debian" / "kernel-panics",
     "debian" / "orderly-reboot",
+    "light" / "refused",
     "light" / "cut-receive",
     "light" / "cut-stage",
     "light" / "cut-activation",

@@ -2,7 +2,8 @@
 //!
 //! A scenario is a TOML file of steps. A step that needs a running guest boots
 //! it; so `[[step]] reboot = true` ends a boot and the next step starts one.
-//! `${name}` in any string stands for a value of `[with]` or of the case.
+//! `${name}` in any string stands for a value of `[with]` or of the case, and
+//! `${case}` for the case's name.
 
 use std::collections::BTreeMap;
 
@@ -201,6 +202,7 @@ impl Scenario {
                 .get(case)
                 .ok_or_else(|| Error::Scenario(format!("no case '{case}'")))?;
             values.extend(found.clone());
+            values.insert("case".to_owned(), case.to_owned());
         }
         values.extend(own.clone());
         self.steps.iter().map(|step| step.with(&values)).collect()
@@ -316,6 +318,8 @@ new = "v1.2.0"
 [[step]]
 stage = "${new}"
 [[step]]
+note = "${case}"
+[[step]]
 cut = { argv = ["op-dbus-stage", "bless"], at = "${at}" }
 [[step]]
 leave = "power-off"
@@ -329,8 +333,9 @@ expect = { status = { "/good/version" = "${new}", "/trial" = "null" } }
         assert_eq!(scenario.case_names(), [Some("early"), Some("late")]);
         let steps = scenario.steps(Some("late"), &BTreeMap::new()).unwrap();
         assert_eq!(steps[0], Step::Stage("v1.2.0".into()));
-        assert_eq!(steps[2], Step::Leave(Ending::PowerOff));
-        let Step::Expect(expect) = &steps[3] else {
+        assert_eq!(steps[1], Step::Note("late".into()));
+        assert_eq!(steps[3], Step::Leave(Ending::PowerOff));
+        let Step::Expect(expect) = &steps[4] else {
             panic!()
         };
         assert_eq!(expect.status["/trial"], Value::Null);

@@ -16,7 +16,12 @@ const LIMIT: usize = 25;
 const PLAYS: &[(&str, &[&str], bool)] = &[
     (
         "bookworm-dracut",
-        &["upgrade", "service-dies", "kernel-panics"],
+        &[
+            "refused-releases",
+            "upgrade",
+            "service-dies",
+            "kernel-panics",
+        ],
         true,
     ),
     ("trixie-dracut", &["upgrade", "service-dies"], true),
