@@ -14,7 +14,7 @@ mod check;
 
 pub use check::{
     ALLOW_MAX, CHUNK_SIZES, FILE_LEN_MAX, PATH_LEN_MAX, PRODUCT_LEN_MAX, STREAM_BYTES_MAX,
-    STREAMS_MAX,
+    STREAMS_MAX, product as check_product,
 };
 
 /// Schema of the file.

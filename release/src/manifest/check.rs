@@ -86,7 +86,8 @@ pub(super) fn schema(found: u32) -> Checked {
     refuse("schema", why)
 }
 
-fn product(name: &str) -> Checked {
+/// Whether this can be the name of a product; the error's field is `product`.
+pub fn product(name: &str) -> Checked {
     let bytes = name.as_bytes();
     let fine = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let rest = |byte: &u8| fine(byte) || matches!(byte, b'.' | b'-');
