@@ -136,6 +136,32 @@ pub fn create_subvolume(path: &Path) -> Result<()> {
     sys::create(parent.as_fd(), name).map_err(|why| Error::new("create subvolume", path, why))
 }
 
+/// Like [`create_subvolume`], in an open directory.
+pub fn create_subvolume_at(dir: impl AsFd, name: &OsStr) -> io::Result<()> {
+    sys::create(dir.as_fd(), name)
+}
+
+/// Like [`snapshot`], between open directories.
+pub fn snapshot_at(
+    source: impl AsFd,
+    dir: impl AsFd,
+    name: &OsStr,
+    read_only: bool,
+) -> io::Result<()> {
+    sys::snapshot(source.as_fd(), dir.as_fd(), name, read_only)
+}
+
+/// Like [`delete_subvolume`], in an open directory.
+pub fn delete_subvolume_at(dir: impl AsFd, name: &OsStr) -> io::Result<()> {
+    sys::destroy(dir.as_fd(), name)
+}
+
+/// Records what a subvolume was received from: the UUID and the transaction at
+/// sending that its stream names. Commits a transaction.
+pub fn set_received(subvolume: impl AsFd, uuid: [u8; 16], stransid: u64) -> io::Result<()> {
+    sys::set_received(subvolume.as_fd(), uuid, stransid)
+}
+
 /// Takes a snapshot of `source` at `path`. Durable after [`sync_filesystem`].
 pub fn snapshot(source: &Path, path: &Path, read_only: bool) -> Result<()> {
     let source = open_dir(source)?;
@@ -161,9 +187,13 @@ pub fn is_read_only(path: &Path) -> Result<bool> {
 
 /// Makes a subvolume read-only or writable.
 pub fn set_read_only(path: &Path, read_only: bool) -> Result<()> {
-    let fd = open_dir(path)?;
-    let fail = |why| Error::new("change the subvolume's read-only flag", path, why);
-    let flags = sys::flags(fd.as_fd()).map_err(fail)?;
+    set_read_only_fd(open_dir(path)?, read_only)
+        .map_err(|why| Error::new("change the subvolume's read-only flag", path, why))
+}
+
+/// Like [`set_read_only`], by an open file. Commits a transaction.
+pub fn set_read_only_fd(subvolume: impl AsFd, read_only: bool) -> io::Result<()> {
+    let flags = sys::flags(subvolume.as_fd())?;
     let wanted = if read_only {
         flags | sys::SUBVOL_RDONLY
     } else {
@@ -172,7 +202,7 @@ pub fn set_read_only(path: &Path, read_only: bool) -> Result<()> {
     if wanted == flags {
         return Ok(());
     }
-    sys::set_flags(fd.as_fd(), wanted).map_err(fail)
+    sys::set_flags(subvolume.as_fd(), wanted)
 }
 
 /// Turns copy-on-write off for an open file, which must still be empty: Btrfs

@@ -57,8 +57,57 @@ pub(crate) struct SubvolInfoArgs {
     reserved: [u64; 8],
 }
 
+/// `struct btrfs_ioctl_received_subvol_args`.
+#[repr(C)]
+pub(crate) struct ReceivedArgs {
+    uuid: [u8; 16],
+    stransid: u64,
+    rtransid: u64,
+    stime: Timespec,
+    rtime: Timespec,
+    flags: u64,
+    reserved: [u64; 16],
+}
+
+/// `struct btrfs_ioctl_clone_range_args`, the kernel's `file_clone_range`.
+#[repr(C)]
+pub(crate) struct CloneRangeArgs {
+    src_fd: i64,
+    src_offset: u64,
+    src_length: u64,
+    dest_offset: u64,
+}
+
+/// `struct iovec`.
+#[repr(C)]
+struct IoVec {
+    base: *const u8,
+    len: usize,
+}
+
+/// `struct btrfs_ioctl_encoded_io_args`.
+#[repr(C)]
+pub(crate) struct EncodedArgs {
+    iov: *const IoVec,
+    iovcnt: std::ffi::c_ulong,
+    offset: i64,
+    flags: u64,
+    len: u64,
+    unencoded_len: u64,
+    unencoded_offset: u64,
+    compression: u32,
+    encryption: u32,
+    reserved: [u8; 64],
+}
+
 // The kernel derives the ioctl numbers from these sizes.
 const _: () = assert!(size_of::<VolArgs>() == 4096);
+const _: () = assert!(size_of::<ReceivedArgs>() == 200);
+const _: () = assert!(size_of::<CloneRangeArgs>() == 32);
+// Only on 64-bit targets does the structure hold no padding; the kernel has
+// another ioctl number for 32-bit callers.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<EncodedArgs>() == 128);
 const _: () = assert!(size_of::<VolArgsV2>() == 4096);
 const _: () = assert!(size_of::<SubvolInfoArgs>() == 504);
 
@@ -66,12 +115,15 @@ const MAGIC: u8 = 0x94;
 
 nix::ioctl_write_ptr!(ioc_scan_dev, MAGIC, 4, VolArgs);
 nix::ioctl_none!(ioc_sync, MAGIC, 8);
+nix::ioctl_write_ptr!(ioc_clone_range, MAGIC, 13, CloneRangeArgs);
 nix::ioctl_write_ptr!(ioc_snap_destroy, MAGIC, 15, VolArgs);
 nix::ioctl_write_ptr!(ioc_snap_create_v2, MAGIC, 23, VolArgsV2);
 nix::ioctl_write_ptr!(ioc_subvol_create_v2, MAGIC, 24, VolArgsV2);
 nix::ioctl_read!(ioc_subvol_getflags, MAGIC, 25, u64);
 nix::ioctl_write_ptr!(ioc_subvol_setflags, MAGIC, 26, u64);
+nix::ioctl_readwrite!(ioc_set_received_subvol, MAGIC, 37, ReceivedArgs);
 nix::ioctl_read!(ioc_get_subvol_info, MAGIC, 60, SubvolInfoArgs);
+nix::ioctl_write_ptr!(ioc_encoded_write, MAGIC, 64, EncodedArgs);
 
 /// Copies a path or name and leaves at least one zero byte behind it.
 fn fill(room: &mut [u8], text: &OsStr, max: usize) -> io::Result<()> {
@@ -202,4 +254,74 @@ pub(crate) fn scan_dev(control: impl AsFd, device: &OsStr) -> io::Result<()> {
     // ends in a zero byte.
     unsafe { ioc_scan_dev(control.as_fd().as_raw_fd(), &raw const args) }?;
     Ok(())
+}
+
+/// `BTRFS_IOC_SET_RECEIVED_SUBVOL`.
+pub(crate) fn set_received(
+    subvolume: BorrowedFd<'_>,
+    uuid: [u8; 16],
+    stransid: u64,
+) -> io::Result<()> {
+    let mut args = ReceivedArgs {
+        uuid,
+        stransid,
+        rtransid: 0,
+        stime: Timespec::default(),
+        rtime: Timespec::default(),
+        flags: 0,
+        reserved: [0; 16],
+    };
+    // SAFETY: the kernel reads and writes one structure of exactly this layout,
+    // exclusively borrowed for the call.
+    unsafe { ioc_set_received_subvol(subvolume.as_raw_fd(), &raw mut args) }?;
+    Ok(())
+}
+
+/// `BTRFS_IOC_CLONE_RANGE`, which is also `FICLONERANGE`.
+pub(crate) fn clone_range(
+    source: BorrowedFd<'_>,
+    from: u64,
+    length: u64,
+    target: BorrowedFd<'_>,
+    to: u64,
+) -> io::Result<()> {
+    let args = CloneRangeArgs {
+        src_fd: source.as_raw_fd().into(),
+        src_offset: from,
+        src_length: length,
+        dest_offset: to,
+    };
+    // SAFETY: the kernel reads one structure, which outlives the call; both
+    // descriptors are borrowed for it.
+    unsafe { ioc_clone_range(target.as_raw_fd(), &raw const args) }?;
+    Ok(())
+}
+
+/// `BTRFS_IOC_ENCODED_WRITE`; returns how many bytes of `data` were taken.
+pub(crate) fn encoded_write(
+    file: BorrowedFd<'_>,
+    extent: &crate::Encoded,
+    data: &[u8],
+) -> io::Result<usize> {
+    let offset = i64::try_from(extent.offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let vector = IoVec {
+        base: data.as_ptr(),
+        len: data.len(),
+    };
+    let args = EncodedArgs {
+        iov: &raw const vector,
+        iovcnt: 1,
+        offset,
+        flags: 0,
+        len: extent.len,
+        unencoded_len: extent.unencoded_len,
+        unencoded_offset: extent.unencoded_offset,
+        compression: extent.compression,
+        encryption: 0,
+        reserved: [0; 64],
+    };
+    // SAFETY: the kernel reads one structure and, through its one vector, `data`;
+    // all three outlive the call, and the count says that there is one vector.
+    let taken = unsafe { ioc_encoded_write(file.as_raw_fd(), &raw const args) }?;
+    usize::try_from(taken).map_err(|_| io::ErrorKind::InvalidData.into())
 }

@@ -1,9 +1,9 @@
 //! The attributes of one command.
 
 use crate::error::Problem;
-use crate::wire::{ATTRS_V1, ATTRS_V2, Attr, Command};
+use crate::wire::{ATTRS_V1, ATTRS_V2, ATTRS_V3, Attr, Command};
 
-const SLOTS: usize = ATTRS_V2 as usize + 1;
+const SLOTS: usize = ATTRS_V3 as usize + 1;
 
 /// One command with its attributes, borrowed from the walker's buffer.
 #[derive(Debug, Clone)]
@@ -18,7 +18,11 @@ impl<'a> Parsed<'a> {
     /// attribute, and no attribute stands twice: a reader that takes the first
     /// and one that takes the last must not see different commands.
     pub fn new(command: Command, version: u32, body: &'a [u8]) -> Result<Self, Problem> {
-        let known = if version < 2 { ATTRS_V1 } else { ATTRS_V2 };
+        let known = match version {
+            0 | 1 => ATTRS_V1,
+            2 => ATTRS_V2,
+            _ => ATTRS_V3,
+        };
         let mut values = [None; SLOTS];
         let mut rest = body;
         while !rest.is_empty() {
@@ -76,6 +80,11 @@ impl<'a> Parsed<'a> {
         self.array(attr).map(u64::from_le_bytes)
     }
 
+    /// A 32-bit number.
+    pub fn u32(&self, attr: Attr) -> Result<u32, Problem> {
+        self.array(attr).map(u32::from_le_bytes)
+    }
+
     /// A 32-bit number that may be missing.
     pub fn optional_u32(&self, attr: Attr) -> Result<Option<u32>, Problem> {
         match self.optional(attr) {
@@ -91,10 +100,31 @@ impl<'a> Parsed<'a> {
         self.array(attr)
     }
 
-    /// A time: seconds and nanoseconds.
-    pub fn time(&self, attr: Attr) -> Result<[u8; 12], Problem> {
-        self.array(attr)
+    /// A time. Nanoseconds beyond a second would be instructions to the kernel
+    /// (`UTIME_NOW`, `UTIME_OMIT`), so they are refused.
+    pub fn time(&self, attr: Attr) -> Result<Time, Problem> {
+        let bytes: [u8; 12] = self.array(attr)?;
+        let (Some(seconds), Some(nanoseconds)) = (bytes.first_chunk(), bytes.last_chunk()) else {
+            return Err(Problem::Time(attr));
+        };
+        let nanoseconds = u32::from_le_bytes(*nanoseconds);
+        if nanoseconds >= 1_000_000_000 {
+            return Err(Problem::Time(attr));
+        }
+        Ok(Time {
+            seconds: i64::from_le_bytes(*seconds),
+            nanoseconds,
+        })
     }
+}
+
+/// A point in time, as the kernel keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Time {
+    /// Seconds since 1970, UTC.
+    pub seconds: i64,
+    /// Nanoseconds, below a second.
+    pub nanoseconds: u32,
 }
 
 fn take_u16(rest: &mut &[u8]) -> Result<u16, Problem> {

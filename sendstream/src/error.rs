@@ -18,11 +18,14 @@ pub struct StreamError {
 }
 
 impl StreamError {
-    /// Whether the stream could not be read or passed on, which says nothing
-    /// against the stream itself.
+    /// What the system said, if the stream could not be read, passed on, or
+    /// applied. By itself that says nothing against the stream: `ENOSPC` and
+    /// `EIO` are the machine's, `ENOENT` while applying is the stream's fault.
     pub fn as_io(&self) -> Option<&io::Error> {
         match &self.problem {
-            Problem::Read(error) | Problem::Sink(error) => Some(error),
+            Problem::Read(error) | Problem::Sink(error) | Problem::Apply { source: error, .. } => {
+                Some(error)
+            }
             _ => None,
         }
     }
@@ -75,9 +78,7 @@ pub enum Problem {
     #[error("not a Btrfs send stream")]
     Magic,
     /// A version this crate does not know.
-    #[error(
-        "stream version {0} is not supported (1 and 2 are); send it with: btrfs send --proto 1"
-    )]
+    #[error("stream version {0} is not supported (1 to 3 are); send it with: btrfs send --proto 1")]
     Version(u32),
     /// Ends in the middle of a command, or before END.
     #[error("the stream is cut off")]
@@ -159,7 +160,33 @@ pub enum Problem {
     /// No file data (`btrfs send --no-data`).
     #[error("the stream holds no file data; send it without --no-data")]
     NoData,
-    /// A command no kernel emits so far.
-    #[error("{0:?} is not supported")]
-    Unsupported(Command),
+    /// A file protected by fs-verity.
+    #[error("{0} is protected by fs-verity, which is not supported; send it with --proto 2")]
+    Verity(Shown),
+    /// A time that is none.
+    #[error("{0:?} has a second or more of nanoseconds")]
+    Time(Attr),
+    /// An owner that is none.
+    #[error("owner {1}:{2} of {0} does not exist")]
+    Owner(Shown, u64, u64),
+    /// A compressed extent beyond the format's limits.
+    #[error("a compressed extent of {0} is not allowed: {1}")]
+    Encoded(Shown, &'static str),
+    /// A compressed extent that the kernel does not take, and that cannot be
+    /// decompressed either.
+    #[error("a compressed extent of {0} cannot be decompressed: {1}")]
+    Decode(Shown, String),
+    /// An incremental stream, and nothing to apply it to.
+    #[error("the stream builds on another subvolume, which was not given")]
+    NoParent,
+    /// What the stream says could not be done.
+    #[error("{path}: {operation}: {source}")]
+    Apply {
+        /// What was being done, for example "create file".
+        operation: &'static str,
+        /// To which path of the subvolume.
+        path: Shown,
+        /// What the kernel said.
+        source: io::Error,
+    },
 }

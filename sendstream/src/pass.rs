@@ -112,6 +112,11 @@ impl<R: Read> Pass<R> {
         &self.begin
     }
 
+    /// An error about the first command.
+    pub(crate) fn error(&self, problem: Problem) -> StreamError {
+        self.walker.error(problem, self.walker.last_raw().len())
+    }
+
     pub(crate) fn walker(&self) -> &Walker<R> {
         &self.walker
     }

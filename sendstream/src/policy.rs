@@ -17,6 +17,12 @@ const SOCKET: u64 = 0o140_000;
 const SET_ID: u64 = 0o6000;
 const MODE_BITS: u64 = 0o7777;
 
+/// Longest compressed extent, compressed or not (`BTRFS_MAX_COMPRESSED`,
+/// `BTRFS_MAX_UNCOMPRESSED`).
+pub(crate) const ENCODED_MAX: u64 = 128 * 1024;
+/// Number after the last `BTRFS_ENCODED_IO_COMPRESSION_*`.
+const ENCODED_COMPRESSIONS: u32 = 8;
+
 /// What is allowed beyond plain files, directories, links, FIFOs and sockets.
 /// Whole kinds only: a stream makes files under temporary names, so *which*
 /// paths may be privileged is checked on the finished tree. Never allowed is
@@ -167,7 +173,7 @@ impl Policy {
             Command::Clone => self.clone_range(parsed, sources)?,
             Command::Truncate => self.extent(parsed, 0, parsed.u64(Attr::Size)?)?,
             Command::Fallocate => {
-                parsed.optional_u32(Attr::FallocateMode)?;
+                parsed.u32(Attr::FallocateMode)?;
                 self.extent(
                     parsed,
                     parsed.u64(Attr::FileOffset)?,
@@ -175,11 +181,7 @@ impl Policy {
                 )?;
             }
             Command::Chmod => self.mode(parsed)?,
-            Command::Chown => {
-                path(parsed, Attr::Path, Root::Allowed)?;
-                parsed.u64(Attr::Uid)?;
-                parsed.u64(Attr::Gid)?;
-            }
+            Command::Chown => owner(parsed)?,
             Command::Utimes => {
                 path(parsed, Attr::Path, Root::Allowed)?;
                 for attr in [Attr::Atime, Attr::Mtime, Attr::Ctime] {
@@ -187,9 +189,16 @@ impl Policy {
                 }
             }
             Command::UpdateExtent => self.update_extent(parsed)?,
-            // What it would set (immutable, no copy-on-write …) is not settled
-            // in the format, and no kernel emits it.
-            Command::FileAttr => return Err(Problem::Unsupported(Command::FileAttr)),
+            // The applier, like btrfs receive, leaves it at that: what the flags
+            // mean to a receiver is not settled in the format.
+            Command::FileAttr => {
+                path(parsed, Attr::Path, Root::Allowed)?;
+                parsed.u64(Attr::FileAttr)?;
+            }
+            Command::EnableVerity => {
+                let path = path(parsed, Attr::Path, Root::Refused)?;
+                return Err(Problem::Verity(Shown::new(path)));
+            }
             Command::End => {}
         }
         Ok(0)
@@ -229,14 +238,28 @@ impl Policy {
         Ok(())
     }
 
+    /// The limits of `BTRFS_IOC_ENCODED_WRITE` (kernel `uapi/linux/btrfs.h`), so
+    /// that they hold also where the applier decompresses.
     fn encoded(&self, parsed: &Parsed<'_>) -> Result<u64, Problem> {
+        let path = path(parsed, Attr::Path, Root::Refused)?;
+        let refuse = |why| Err(Problem::Encoded(Shown::new(path), why));
         let data = parsed.bytes(Attr::Data)?.len() as u64;
         let length = parsed.u64(Attr::UnencodedFileLen)?;
-        parsed.u64(Attr::UnencodedLen)?;
-        parsed.u64(Attr::UnencodedOffset)?;
-        parsed.optional_u32(Attr::Compression)?;
-        parsed.optional_u32(Attr::Encryption)?;
-        self.extent(parsed, parsed.u64(Attr::FileOffset)?, length.max(data))?;
+        let unencoded = parsed.u64(Attr::UnencodedLen)?;
+        let end = parsed.u64(Attr::UnencodedOffset)?.saturating_add(length);
+        if unencoded > ENCODED_MAX || data > ENCODED_MAX {
+            return refuse("it is longer than 128 KiB");
+        }
+        if end > unencoded {
+            return refuse("it does not hold what it should");
+        }
+        if !(1..ENCODED_COMPRESSIONS).contains(&parsed.u32(Attr::Compression)?) {
+            return refuse("its compression is unknown");
+        }
+        if parsed.optional_u32(Attr::Encryption)?.unwrap_or(0) != 0 {
+            return refuse("it is encrypted");
+        }
+        self.extent(parsed, parsed.u64(Attr::FileOffset)?, length)?;
         Ok(length)
     }
 
@@ -282,6 +305,16 @@ impl Policy {
         }
         Ok(())
     }
+}
+
+/// The largest number of each kind means "leave it" to the kernel (`chown(2)`).
+fn owner(parsed: &Parsed<'_>) -> Result<(), Problem> {
+    let path = path(parsed, Attr::Path, Root::Allowed)?;
+    let (uid, gid) = (parsed.u64(Attr::Uid)?, parsed.u64(Attr::Gid)?);
+    if uid.max(gid) >= u64::from(u32::MAX) {
+        return Err(Problem::Owner(Shown::new(path), uid, gid));
+    }
+    Ok(())
 }
 
 /// A link's target is content: it is resolved where the version is used, never

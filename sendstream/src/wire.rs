@@ -12,8 +12,8 @@ pub const COMMAND_MAX_V1: usize = 64 * 1024;
 /// 16 KiB and one compressed extent of 128 KiB, rounded up to a page of the
 /// *sender*, of which 64 KiB are the largest in use.
 pub const COMMAND_MAX_V2: usize = 192 * 1024;
-/// Versions this crate reads.
-pub const VERSIONS: [u32; 2] = [1, 2];
+/// Versions this crate reads. Version 3 only adds `ENABLE_VERITY`.
+pub const VERSIONS: [u32; 3] = [1, 2, 3];
 
 /// A command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,10 +44,11 @@ pub enum Command {
     Fallocate,
     FileAttr,
     EncodedWrite,
+    EnableVerity,
 }
 
 /// Commands in the order of their numbers, from 1.
-const COMMANDS: [Command; 25] = [
+const COMMANDS: [Command; 26] = [
     Command::Subvol,
     Command::Snapshot,
     Command::MkFile,
@@ -73,18 +74,21 @@ const COMMANDS: [Command; 25] = [
     Command::Fallocate,
     Command::FileAttr,
     Command::EncodedWrite,
+    Command::EnableVerity,
 ];
 /// Highest command number of version 1.
 const COMMANDS_V1: usize = 22;
+/// Highest command number of version 2.
+const COMMANDS_V2: usize = 25;
 
 impl Command {
     /// The command of a number, if the stream's version has it.
     pub fn from_number(number: u16, version: u32) -> Option<Self> {
         let index = usize::from(number).checked_sub(1)?;
-        let known = if version < 2 {
-            COMMANDS_V1
-        } else {
-            COMMANDS.len()
+        let known = match version {
+            0 | 1 => COMMANDS_V1,
+            2 => COMMANDS_V2,
+            _ => COMMANDS.len(),
         };
         COMMANDS.get(index).copied().filter(|_| index < known)
     }
@@ -132,12 +136,18 @@ pub enum Attr {
     UnencodedOffset = 29,
     Compression = 30,
     Encryption = 31,
+    VerityAlgorithm = 32,
+    VerityBlockSize = 33,
+    VeritySaltData = 34,
+    VeritySigData = 35,
 }
 
 /// Highest attribute number of version 1.
 pub const ATTRS_V1: u16 = 24;
 /// Highest attribute number of version 2.
 pub const ATTRS_V2: u16 = 31;
+/// Highest attribute number of version 3.
+pub const ATTRS_V3: u16 = 35;
 
 impl Attr {
     /// Its number on the wire.
@@ -163,15 +173,17 @@ mod tests {
 
     #[test]
     fn numbers_round_trip_and_end_where_the_version_ends() {
-        for number in 1..=25 {
-            let command = Command::from_number(number, 2).unwrap();
+        for number in 1..=26 {
+            let command = Command::from_number(number, 3).unwrap();
             assert_eq!(command.number(), number);
             assert_eq!(Command::from_number(number, 1).is_some(), number <= 22);
+            assert_eq!(Command::from_number(number, 2).is_some(), number <= 25);
         }
-        assert_eq!(Command::from_number(0, 2), None);
-        assert_eq!(Command::from_number(26, 2), None);
+        assert_eq!(Command::from_number(0, 3), None);
+        assert_eq!(Command::from_number(27, 3), None);
         assert_eq!(Command::End.number(), 21);
         assert_eq!(Attr::Encryption.number(), ATTRS_V2);
+        assert_eq!(Attr::VeritySigData.number(), ATTRS_V3);
         assert_eq!(Attr::CloneLen.number(), ATTRS_V1);
     }
 

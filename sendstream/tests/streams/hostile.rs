@@ -101,7 +101,7 @@ fn headers() {
     );
     refused(&with(b"btrfs-stream\0\x01"), "cut off");
     refused(&Stream::header(0).end(), "version 0");
-    refused(&Stream::header(3).end(), "version 3");
+    refused(&Stream::header(4).end(), "version 4");
     refused(&Stream::header(1), "cut off");
     refused(&Stream::header(1).end(), "does not begin with a subvolume");
 }
@@ -411,10 +411,11 @@ fn commands_of_version_two() {
         &Stream::full(2)
             .command(Command::FileAttr, &attrs().path("a"))
             .end(),
-        "not supported",
+        "without its FileAttr",
     );
     let allocate = attrs()
         .path("a")
+        .bytes(Attr::FallocateMode, &1_u32.to_le_bytes())
         .u64(Attr::FileOffset, 1 << 60)
         .u64(Attr::Size, 1);
     refused(

@@ -1,0 +1,45 @@
+//! Extents of files, moved without copying or decompressing them.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use crate::sys;
+
+/// Where compressed data belongs, as `BTRFS_IOC_ENCODED_WRITE` takes it. All
+/// numbers are bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encoded {
+    /// Where in the file.
+    pub offset: u64,
+    /// How much of the file it covers.
+    pub len: u64,
+    /// Length of the data once decompressed.
+    pub unencoded_len: u64,
+    /// Where in the decompressed data the file's part begins.
+    pub unencoded_offset: u64,
+    /// `BTRFS_ENCODED_IO_COMPRESSION_*`.
+    pub compression: u32,
+}
+
+/// Writes data that is compressed already, as an extent of its own. The kernel
+/// does not look into the data: what cannot be decompressed fails when it is
+/// read. Kernel 5.18 or later (`ENOTTY` before); needs `CAP_SYS_ADMIN`.
+pub fn encoded_write(file: impl AsFd, extent: &Encoded, data: &[u8]) -> io::Result<()> {
+    let taken = sys::encoded_write(file.as_fd(), extent, data)?;
+    // An extent is written whole or not at all.
+    if taken != data.len() {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    Ok(())
+}
+
+/// Lets a range of `target` share the extents of a range of `source`.
+pub fn clone_range(
+    source: impl AsFd,
+    from: u64,
+    length: u64,
+    target: impl AsFd,
+    to: u64,
+) -> io::Result<()> {
+    sys::clone_range(source.as_fd(), from, length, target.as_fd(), to)
+}
