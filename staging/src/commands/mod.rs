@@ -2,6 +2,7 @@
 
 mod audit;
 mod bless;
+mod build;
 mod cancel;
 mod condemn;
 mod generate;
@@ -13,7 +14,7 @@ mod running;
 mod stage;
 pub(crate) mod status;
 
-use crate::cli::{Command, build, device};
+use crate::cli::{Command, device};
 use crate::context::Context;
 use crate::error::{Exit, Result};
 
@@ -21,7 +22,7 @@ use crate::error::{Exit, Result};
 pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
     match command {
         Command::Device(command) => on_device(context, command),
-        Command::Build(command) => on_build_system(context, command),
+        Command::Build(command) => build::run(context, command),
         Command::Man(args) => generate::man(args),
         Command::Completions(args) => generate::completions(args),
     }
@@ -41,8 +42,4 @@ fn on_device(context: &Context, command: &device::Command) -> Result<Exit> {
         Command::Audit(args) => audit::run(context, args),
         Command::OrderlyShutdown => orderly_shutdown::run(context),
     }
-}
-
-fn on_build_system(_context: &Context, command: &build::Command) -> Result<Exit> {
-    match *command {}
 }
