@@ -11,6 +11,7 @@ use sequoia_openpgp::cert::amalgamation::{ValidAmalgamation as _, ValidateAmalga
 use sequoia_openpgp::packet::Key as PublicKey;
 use sequoia_openpgp::packet::Signature;
 use sequoia_openpgp::packet::key::{PublicParts, UnspecifiedRole};
+use sequoia_openpgp::packet::signature::subpacket::SubpacketValue;
 use sequoia_openpgp::policy::{HashAlgoSecurity, Policy as _, StandardPolicy};
 use sequoia_openpgp::types::{RevocationStatus, RevocationType, SignatureType};
 use sequoia_openpgp::{Cert, Error};
@@ -49,20 +50,46 @@ pub(crate) fn form(
     }
     policy
         .signature(signature, HashAlgoSecurity::CollisionResistance)
-        .map_err(|error| TrustError::WeakAlgorithm {
-            what: format!("signature ({})", signature.hash_algo()),
-            why: chain(error.as_ref()),
+        .map_err(|error| {
+            let why = chain(error.as_ref());
+            if demands(signature) {
+                return kind(&format!("it makes a demand that is not understood ({why})"));
+            }
+            let what = format!("signature ({})", signature.hash_algo());
+            TrustError::WeakAlgorithm { what, why }
         })?;
     Ok(at)
 }
 
-/// Whether the signature is over exactly these bytes, by this key.
+/// Whether a signature asks a reader to refuse it unless it knows what some
+/// attribute means (RFC 9580, 5.2.3.7).
+fn demands(signature: &Signature) -> bool {
+    signature.hashed_area().iter().any(|attribute| {
+        let special = matches!(
+            attribute.value(),
+            SubpacketValue::NotationData(_) | SubpacketValue::Unknown { .. }
+        );
+        attribute.critical() && special
+    })
+}
+
+/// Whether the signature is over exactly these bytes, by this key, which must
+/// have existed at the time the signature claims.
 pub(crate) fn fits(
     signature: &Signature,
     key: &PublicKey<PublicParts, UnspecifiedRole>,
     message: &[u8],
-    fingerprint: &str,
+    at: SystemTime,
 ) -> Result<(), TrustError> {
+    let fingerprint = key.fingerprint().to_string();
+    let made = key.creation_time();
+    if at < made {
+        return Err(TrustError::OlderThanKey {
+            fingerprint,
+            made,
+            signed: at,
+        });
+    }
     let error = match signature.verify_message(key, message) {
         Ok(()) => return Ok(()),
         Err(error) => error,
@@ -76,9 +103,7 @@ pub(crate) fn fits(
             what: format!("key {fingerprint}"),
             why: chain(error.as_ref()),
         }),
-        _ => Err(TrustError::BadSignature {
-            fingerprint: fingerprint.to_owned(),
-        }),
+        _ => Err(TrustError::BadSignature { fingerprint }),
     }
 }
 
@@ -98,14 +123,6 @@ pub(crate) fn key(
     }
     if let Some(why) = revoked(key.self_revocations(), Some(at)) {
         return Err(TrustError::Revoked { fingerprint, why });
-    }
-    let made = key.key().creation_time();
-    if at < made {
-        return Err(TrustError::OlderThanKey {
-            fingerprint,
-            made,
-            signed: at,
-        });
     }
 
     let unbound = |error: &(dyn std::error::Error + 'static), openpgp: Option<&Error>| {

@@ -143,8 +143,7 @@ impl Keyring {
                 if !issuers.iter().any(|issuer| issuer.aliases(&handle)) {
                     continue;
                 }
-                let fingerprint = handle.to_string();
-                let judged = judge::fits(signature, key.key(), message, &fingerprint)
+                let judged = judge::fits(signature, key.key(), message, at)
                     .and_then(|()| judge::key(&self.policy, cert, &key, at));
                 match judged {
                     Ok(signer) => return Ok(signer),
