@@ -59,12 +59,10 @@ impl Writer {
     /// Makes a file, which must not exist, and keeps it open.
     pub(crate) fn create(&mut self, path: &[u8], (dir, name): &Place<'_>) -> io::Result<()> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let fd = rustix::fs::openat(
-            dir.as_fd(),
-            *name,
-            flags | OFlags::CLOEXEC,
-            Mode::RUSR | Mode::WUSR,
-        )?;
+        // Most files end up with this mode, and then it need not be changed;
+        // nobody else gets into the area meanwhile.
+        let mode = Mode::from_raw_mode(0o644);
+        let fd = rustix::fs::openat(dir.as_fd(), *name, flags | OFlags::CLOEXEC, mode)?;
         self.open = Some(Open {
             path: path.to_owned(),
             fd: Rc::new(fd),

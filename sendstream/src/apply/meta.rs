@@ -91,12 +91,13 @@ impl<'a> Change<'a> {
 
     /// Whether a new file, which nothing but content was given yet, is already
     /// as it should be. To look is cheaper than to change.
-    pub(crate) fn is_done(&self, target: &Target<'_>, fresh: bool) -> io::Result<bool> {
-        let (Self::Owner(uid, gid), Target::File(fd), true) = (self, target, fresh) else {
-            return Ok(false);
-        };
+    pub(crate) fn is_done(&self, fd: &OwnedFd) -> io::Result<bool> {
         let found = rustix::fs::fstat(fd)?;
-        Ok((found.st_uid, found.st_gid) == (uid.as_raw(), gid.as_raw()))
+        Ok(match self {
+            Self::Owner(uid, gid) => (found.st_uid, found.st_gid) == (uid.as_raw(), gid.as_raw()),
+            Self::Mode(mode) => Mode::from_raw_mode(found.st_mode) == *mode,
+            _ => false,
+        })
     }
 
     fn of_open(&self, fd: &OwnedFd) -> io::Result<()> {

@@ -5,7 +5,7 @@
 //! each), and 64 open directories with their paths (at most 4 KiB each).
 
 mod create;
-mod decode;
+pub(crate) mod decode;
 mod extents;
 mod file;
 mod meta;

@@ -190,8 +190,8 @@ impl Applier {
     fn change(&mut self, path: &[u8], change: &Change<'_>) -> Result<(), Problem> {
         let target = Target::find(path, &mut self.tree, &self.writer);
         let changed = target.and_then(|target| {
-            if matches!(target, Target::File(_)) {
-                if change.is_done(&target, self.writer.is_fresh())? {
+            if let Target::File(fd) = &target {
+                if self.writer.is_fresh() && change.is_done(fd)? {
                     return Ok(());
                 }
                 self.writer.is_used();

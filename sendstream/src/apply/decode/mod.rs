@@ -1,6 +1,8 @@
 //! Decompresses extents for file systems that do not take them as they are.
 
 mod lzo;
+#[cfg(test)]
+mod tests;
 
 use op_dbus_btrfs::Encoded;
 use zstd::stream::raw::{DParameter, InBuffer, Operation as _, OutBuffer};
