@@ -18,6 +18,19 @@ mod vet;
 pub mod walk;
 pub mod wire;
 
+/// What only the fuzz targets call: decompression by itself, which otherwise
+/// takes a file system to reach.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use op_dbus_btrfs::Encoded;
+
+    /// The content of a compressed extent.
+    pub fn decode(extent: &Encoded, data: &[u8]) -> Option<Vec<u8>> {
+        let mut decoder = crate::apply::decode::Decoder::new();
+        decoder.decode(extent, data).ok().map(<[u8]>::to_vec)
+    }
+}
+
 pub use apply::{Destination, Incoming};
 pub use error::{Problem, StreamError};
 pub use pass::{Begin, Parent, Summary};

@@ -4,7 +4,9 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "helpers of tests fail by panicking"
+    clippy::too_many_lines,
+    clippy::large_stack_arrays,
+    reason = "helpers of tests fail by panicking; tables are as long as they are"
 )]
 
 #[path = "../streams/build.rs"]

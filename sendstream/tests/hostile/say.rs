@@ -152,7 +152,7 @@ pub(crate) struct Range<'a> {
     pub(crate) from_offset: u64,
 }
 
-/// What an ENCODED_WRITE command brings.
+/// What an `ENCODED_WRITE` command brings.
 pub(crate) struct Encoded<'a> {
     pub(crate) offset: u64,
     pub(crate) file_length: u64,
