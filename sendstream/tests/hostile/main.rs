@@ -15,6 +15,7 @@ mod cases;
 mod endings;
 mod honest;
 mod memory;
+mod random;
 mod say;
 mod world;
 
