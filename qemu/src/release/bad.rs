@@ -62,7 +62,7 @@ pub const BAD: &[Bad] = &[
     },
     Bad {
         name: "truncated",
-        note: "the stream ends in its middle",
+        note: "the stream lacks its end",
         make: |_, files| {
             files.copy()?;
             truncate(&files.stream)
@@ -141,22 +141,28 @@ fn alter(manifest: &Path) -> Result<()> {
     fs::write(manifest, altered).at("write", manifest)
 }
 
-/// Changes one bit in the middle.
+/// Where a stream is damaged: late, so that its beginning has been received by
+/// then.
+fn late(length: u64) -> u64 {
+    length - length / 8
+}
+
+/// Changes one bit.
 fn flip(path: &Path) -> Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(path);
     let file = file.at("open", path)?;
-    let middle = file.metadata().at("look at", path)?.len() / 2;
+    let place = late(file.metadata().at("look at", path)?.len());
     let mut byte = [0];
-    file.read_exact_at(&mut byte, middle).at("read", path)?;
-    file.write_all_at(&byte.map(|byte| byte ^ 1), middle)
+    file.read_exact_at(&mut byte, place).at("read", path)?;
+    file.write_all_at(&byte.map(|byte| byte ^ 1), place)
         .at("write", path)
 }
 
-/// Leaves the first half.
+/// Takes the end away.
 fn truncate(path: &Path) -> Result<()> {
     let file = OpenOptions::new().write(true).open(path).at("open", path)?;
     let length = file.metadata().at("look at", path)?.len();
-    file.set_len(length / 2).at("truncate", path)
+    file.set_len(late(length)).at("truncate", path)
 }
 
 #[cfg(test)]
@@ -173,8 +179,8 @@ mod tests {
         assert!(alter(&path).is_err());
         fs::write(&path, [0; 9]).unwrap();
         flip(&path).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), [0, 0, 0, 0, 1, 0, 0, 0, 0]);
+        assert_eq!(fs::read(&path).unwrap(), [0, 0, 0, 0, 0, 0, 0, 0, 1]);
         truncate(&path).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), [0; 4]);
+        assert_eq!(fs::read(&path).unwrap(), [0; 8]);
     }
 }
