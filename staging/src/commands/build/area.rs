@@ -103,7 +103,9 @@ impl Area {
         };
         let dir = match op_dbus_btrfs::open_dir(&self.root) {
             Ok(dir) => dir,
-            Err(why) if why.is_not_found() => return Err(fail(&"the build directory is not there")),
+            Err(why) if why.is_not_found() => {
+                return Err(fail(&"the build directory is not there"));
+            }
             Err(why) if why.source.kind() == io::ErrorKind::PermissionDenied => {
                 return Err(why.into());
             }
@@ -147,10 +149,12 @@ impl Area {
     /// One version, which must have been frozen.
     pub(crate) fn frozen(&self, version: &Version) -> Result<Frozen> {
         let path = self.version(version);
-        let refuse = |why: &str, remedy: &str| {
-            Failure::new(Exit::Refused, path.display(), why, remedy)
-        };
-        if path.symlink_metadata().is_err_and(|why| why.kind() == io::ErrorKind::NotFound) {
+        let refuse =
+            |why: &str, remedy: &str| Failure::new(Exit::Refused, path.display(), why, remedy);
+        if path
+            .symlink_metadata()
+            .is_err_and(|why| why.kind() == io::ErrorKind::NotFound)
+        {
             return Err(self.unknown(version));
         }
         if !op_dbus_btrfs::is_subvolume(&path)? {
@@ -198,7 +202,10 @@ impl Area {
     }
 
     fn unknown(&self, version: &Version) -> Failure {
-        let known = self.all_frozen().map(|(frozen, _)| frozen).unwrap_or_default();
+        let known = self
+            .all_frozen()
+            .map(|(frozen, _)| frozen)
+            .unwrap_or_default();
         let names: Vec<_> = known
             .iter()
             .rev()

@@ -11,8 +11,10 @@
 //! Nothing here knows the store of a device.
 
 mod area;
+mod check;
 mod epoch;
 mod output;
+mod prune;
 mod send;
 mod sign;
 mod snapshot;
@@ -24,9 +26,10 @@ use crate::error::{Exit, Result};
 /// Runs one command.
 pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
     match command {
+        Command::Check(command) => check::run(context, command),
         Command::Snapshot(args) => snapshot::run(context, args),
         Command::Send(args) => send::run(context, args),
         Command::Sign(args) => sign::run(context, args),
-        _ => Ok(Exit::Failure),
+        Command::Prune(args) => prune::run(context, args),
     }
 }

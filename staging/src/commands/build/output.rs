@@ -53,7 +53,9 @@ impl Output {
             .recursive(true)
             .mode(0o755)
             .create(path)
-            .map_err(|why| Failure::io(format_args!("{}: create directory", path.display()), why))?;
+            .map_err(|why| {
+                Failure::io(format_args!("{}: create directory", path.display()), why)
+            })?;
         Self::existing(path)
     }
 
@@ -90,7 +92,9 @@ impl Output {
         let (file, hidden) = match rustix::fs::openat(&self.dir, ".", flags, Mode::from(MODE)) {
             Ok(file) => (File::from(file), None),
             // What file systems and kernels without unnamed files say (open(2)).
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::INVAL) => {
+            Err(
+                rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::INVAL,
+            ) => {
                 let hidden = self.hidden(name);
                 (create_hidden(&hidden)?, Some(hidden))
             }
@@ -115,7 +119,12 @@ impl Output {
             synced.map_err(|why| self.failure(&file.name, "sync", why))?;
         }
         let _lock = self.lock()?;
-        self.require_free(&pending.iter().map(|file| file.name.clone()).collect::<Vec<_>>())?;
+        self.require_free(
+            &pending
+                .iter()
+                .map(|file| file.name.clone())
+                .collect::<Vec<_>>(),
+        )?;
         let note = self.note(version);
         self.write_note(&note, &pending)?;
         let result = self.name_all(pending);
@@ -165,7 +174,9 @@ impl Output {
     pub(crate) fn settle(&self, version: &Version, names: &[String]) -> Result<()> {
         for name in names {
             let hidden = self.hidden(name);
-            let Ok(file) = File::open(&hidden) else { continue };
+            let Ok(file) = File::open(&hidden) else {
+                continue;
+            };
             // A running one holds its lock.
             if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
                 fs::remove_file(&hidden).map_err(|why| {
@@ -195,7 +206,9 @@ impl Output {
                 })?;
             }
         }
-        fs::remove_file(&note).and_then(|()| self.sync()).map_err(fail)
+        fs::remove_file(&note)
+            .and_then(|()| self.sync())
+            .map_err(fail)
     }
 
     fn write_note(&self, note: &Path, pending: &[Pending]) -> Result<()> {

@@ -10,6 +10,7 @@ use std::thread;
 
 use op_dbus_activator::files::{self, Durable};
 use op_dbus_release::manifest::{self, Manifest};
+use op_dbus_trust::{Keyring, Signer};
 
 use super::output::Output;
 use crate::cli::build::Sign;
@@ -27,13 +28,46 @@ pub(crate) fn run(context: &Context, args: &Sign) -> Result<Exit> {
     if target.symlink_metadata().is_ok() && !args.replace {
         return Err(taken(&target));
     }
-    let signature = gpg(args, bytes)?;
+    let signature = gpg(args, bytes.clone())?;
+    let issuers = inspected(&signature)?;
+    let signer = accepted(context, args, &issuers, &bytes, &signature)?;
     write(&target, &signature, args.replace)?;
+    report(context, path, &target, &manifest, &issuers, signer.as_ref())
+}
+
+fn report(
+    context: &Context,
+    path: &Path,
+    target: &Path,
+    manifest: &Manifest,
+    issuers: &[String],
+    signer: Option<&Signer>,
+) -> Result<Exit> {
+    let key = signer.map_or_else(|| issuers.join(" "), |signer| signer.fingerprint.clone());
+    let name = signer.and_then(|signer| signer.user_id.as_deref());
     let report = Report::new("sign", "signed")
         .field("manifest", path.to_string_lossy())
         .field("signature", target.to_string_lossy())
         .object("version", &manifest.version)
-        .line(format!("{} is signed: {}", manifest.version, target.display()));
+        .field("issuers", issuers)
+        .field(
+            "fingerprint",
+            signer.map(|signer| signer.fingerprint.as_str()),
+        )
+        .line(format!(
+            "{} is signed: {}",
+            manifest.version,
+            target.display()
+        ))
+        .line(format!("By {key} {}", name.unwrap_or_default()).trim_end())
+        .line(format!(
+            "Check it: gpg --verify {} {}",
+            target.display(),
+            path.display()
+        ))
+        .line(format!(
+            "The certificate for devices: gpg --export --armor {key} > release.asc"
+        ));
     context.print(&report)?;
     Ok(Exit::Done)
 }
@@ -62,7 +96,12 @@ fn read(path: &Path) -> Result<(Vec<u8>, Manifest)> {
 
 fn target(path: &Path) -> Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| {
-        Failure::new(Exit::Usage, path.display(), "is not a file", "name the manifest")
+        Failure::new(
+            Exit::Usage,
+            path.display(),
+            "is not a file",
+            "name the manifest",
+        )
     })?;
     let mut name = name.to_owned();
     name.push(".");
@@ -70,6 +109,7 @@ fn target(path: &Path) -> Result<PathBuf> {
     Ok(path.with_file_name(name))
 }
 
+/// Lets gpg sign. Its words, and its questions, go to the terminal.
 fn gpg(args: &Sign, bytes: Vec<u8>) -> Result<Vec<u8>> {
     let mut command = Command::new(&args.gpg);
     command.args(["--detach-sign", "--armor"]);
@@ -110,6 +150,77 @@ fn gpg(args: &Sign, bytes: Vec<u8>) -> Result<Vec<u8>> {
         ));
     }
     Ok(signature)
+}
+
+/// Who made it, by its own words. What no device could use is not kept.
+fn inspected(signature: &[u8]) -> Result<Vec<String>> {
+    let refuse = |why: &dyn std::fmt::Display| {
+        Failure::new(
+            Exit::Verification,
+            "gpg's signature",
+            why,
+            "sign with plain gpg: gpg --detach-sign --armor",
+        )
+    };
+    if signature.len() > op_dbus_trust::MAX_SIGNATURE {
+        return Err(refuse(&"is longer than any device reads"));
+    }
+    let found = op_dbus_trust::inspect(signature).map_err(|why| refuse(&why))?;
+    if found.is_empty() {
+        return Err(refuse(&"holds no signature"));
+    }
+    if found.iter().any(|signature| !signature.binary) {
+        return Err(refuse(&"is over text, not over the exact bytes"));
+    }
+    if found.iter().any(|signature| signature.expires) {
+        return Err(refuse(
+            &"expires, which no device takes; see default-sig-expire in gpg.conf",
+        ));
+    }
+    let mut issuers: Vec<_> = found
+        .into_iter()
+        .flat_map(|signature| signature.issuers)
+        .collect();
+    issuers.sort_unstable();
+    issuers.dedup();
+    Ok(issuers)
+}
+
+/// Judges the signature as a device that has this certificate would. Without
+/// the certificate, as where another program signs, nobody can; that is told.
+fn accepted(
+    context: &Context,
+    args: &Sign,
+    issuers: &[String],
+    bytes: &[u8],
+    signature: &[u8],
+) -> Result<Option<Signer>> {
+    let exported = Command::new(&args.gpg)
+        .args(["--batch", "--export"])
+        .args(issuers.iter().map(|issuer| format!("0x{issuer}")))
+        .stdin(Stdio::null())
+        .output();
+    let certificates = match exported {
+        Ok(output) if output.status.success() && !output.stdout.is_empty() => output.stdout,
+        _ => {
+            context.warn("the certificate could not be exported, so the signature was not checked as a device would");
+            return Ok(None);
+        }
+    };
+    let refuse = |why: op_dbus_trust::TrustError| {
+        Failure::new(
+            Exit::Verification,
+            "gpg's signature",
+            format_args!("no device would accept it: {why}")
+                .to_string()
+                .replace("; ", ", "),
+            "sign with another key: --key ID",
+        )
+    };
+    Keyring::from_bytes(&certificates, Path::new("gpg --export"))
+        .and_then(|keyring| keyring.verify(bytes, signature))
+        .map(Some)
+        .map_err(refuse)
 }
 
 fn write(target: &Path, signature: &[u8], replace: bool) -> Result<()> {

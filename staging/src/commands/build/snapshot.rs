@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 
 use super::area::{Area, Use};
+use super::check;
 use crate::cli::build::Snapshot;
 use crate::context::{Context, Report};
 use crate::error::{Exit, Failure, Result};
@@ -19,6 +20,7 @@ pub(crate) fn run(context: &Context, args: &Snapshot) -> Result<Exit> {
         return Err(taken(&path));
     }
     let golden = args.golden.clone().unwrap_or_else(|| area.golden());
+    check::require(&golden, &args.expect)?;
     let versions = area.versions();
     match fs::create_dir(&versions) {
         Err(why) if why.kind() != io::ErrorKind::AlreadyExists => {

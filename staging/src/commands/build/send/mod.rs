@@ -10,7 +10,7 @@
 //! Whatever ends a run before that leaves nothing to be seen.
 
 mod plan;
-mod program;
+pub(crate) mod program;
 pub(crate) mod progress;
 mod stream;
 
@@ -23,12 +23,13 @@ use op_dbus_sendstream::Policy;
 use sha2::{Digest as _, Sha256};
 
 use super::area::{Area, Frozen, Use};
+use super::check;
 use super::epoch;
 use super::output::{Output, Pending};
+use crate::auditlog;
 use crate::cli::build::Send;
 use crate::context::{Context, Report};
 use crate::error::{Exit, Failure, Result};
-use crate::auditlog;
 
 use plan::Plan;
 use program::Program;
@@ -48,6 +49,7 @@ pub(crate) fn run(context: &Context, args: &Send) -> Result<Exit> {
     output.settle(&args.version, &release.names)?;
     output.require_free(&release.names)?;
 
+    check::require_sendable(&release.version.path)?;
     let privileged = allowed(args, &release.version)?;
     let progress = Progress::new(context);
     let manifest = release.make(args, &program, &output, &privileged, progress)?;
@@ -66,7 +68,12 @@ struct Release {
 impl Release {
     fn plan(context: &Context, args: &Send, area: &Area) -> Result<Self> {
         let version = area.frozen(&args.version)?;
-        let known: Vec<_> = area.all_frozen()?.0.into_iter().map(|known| known.version).collect();
+        let known: Vec<_> = area
+            .all_frozen()?
+            .0
+            .into_iter()
+            .map(|known| known.version)
+            .collect();
         let plan = plan::plan(&args.version, args.full, &args.parent, &known)
             .map_err(|why| planless(&args.version, &why))?;
         if plan.nothing_older {
@@ -92,8 +99,17 @@ impl Release {
             .map(|parent| stream::file_name(stem, parent, args.compression))
             .collect();
         // A signature of another manifest must not lie beside the new one.
-        names.extend([format!("{stem}.json.asc"), format!("{stem}.sha256"), format!("{stem}.json")]);
-        Ok(Self { version, plan, parents, names })
+        names.extend([
+            format!("{stem}.json.asc"),
+            format!("{stem}.sha256"),
+            format!("{stem}.json"),
+        ]);
+        Ok(Self {
+            version,
+            plan,
+            parents,
+            names,
+        })
     }
 
     fn make(
@@ -125,9 +141,17 @@ impl Release {
             let name = stream::file_name(args.version.as_str(), parent_name, args.compression);
             let file = output.create(&name)?;
             let meter = progress.begin(&name, parent.is_none().then_some(tree.bytes));
-            let job = Job { version: &self.version, parent, file: &file };
+            let job = Job {
+                version: &self.version,
+                parent,
+                file: &file,
+            };
             let made = stream::make(program, &job, &policy, form, &meter)?;
-            meter.done(&format!("{} of {}", size(made.size), size(made.stream_bytes)));
+            meter.done(&format!(
+                "{} of {}",
+                size(made.size),
+                size(made.stream_bytes)
+            ));
             streams.push(made);
             pending.push(file);
         }
@@ -231,7 +255,10 @@ fn not_text(entry: &Privileged) -> Failure {
     Failure::new(
         Exit::Refused,
         entry.path.escape_ascii(),
-        format_args!("{} whose name is not UTF-8 can't be listed in a manifest", entry.kind),
+        format_args!(
+            "{} whose name is not UTF-8 can't be listed in a manifest",
+            entry.kind
+        ),
         "rename it and make a new version",
     )
 }
@@ -251,7 +278,10 @@ fn publish(output: &Output, manifest: &Manifest, mut pending: Vec<Pending>) -> R
     })?;
     let mut sums = String::new();
     let own = Digest(Sha256::digest(&bytes).into());
-    let streams = manifest.streams.iter().map(|stream| (&stream.sha256, stream.file.as_str()));
+    let streams = manifest
+        .streams
+        .iter()
+        .map(|stream| (&stream.sha256, stream.file.as_str()));
     for (digest, file) in streams.chain([(&own, name.as_str())]) {
         sums.push_str(&format!("{digest}  {file}\n"));
     }
@@ -270,7 +300,9 @@ fn publish(output: &Output, manifest: &Manifest, mut pending: Vec<Pending>) -> R
 
 fn planless(version: &Version, why: &plan::PlanError) -> Failure {
     let text = why.to_string();
-    let (why, remedy) = text.split_once("; ").unwrap_or((&text, "name other versions"));
+    let (why, remedy) = text
+        .split_once("; ")
+        .unwrap_or((&text, "name other versions"));
     Failure::new(Exit::Refused, version, why, remedy)
 }
 
@@ -294,9 +326,18 @@ fn report(context: &Context, args: &Send, manifest: &Manifest, dir: PathBuf) -> 
         .field("epoch", manifest.epoch)
         .object("tree", &manifest.tree)
         .object("allow", &manifest.allow)
-        .line(format!("{} is written to {}:", manifest.version, dir.display()));
+        .line(format!(
+            "{} is written to {}:",
+            manifest.version,
+            dir.display()
+        ));
     let mut streams = Vec::new();
-    let width = manifest.streams.iter().map(|stream| stream.file.len()).max().unwrap_or(0);
+    let width = manifest
+        .streams
+        .iter()
+        .map(|stream| stream.file.len())
+        .max()
+        .unwrap_or(0);
     for stream in &manifest.streams {
         let needs = match &stream.parent {
             Some(parent) => format!("for devices that have {}", parent.version),
@@ -317,7 +358,11 @@ fn report(context: &Context, args: &Send, manifest: &Manifest, dir: PathBuf) -> 
     }
     let report = report
         .field("streams", streams)
-        .line(format!("  {:<width$}  content {}", format!("{}.json", args.version), manifest.tree.digest.short()))
+        .line(format!(
+            "  {:<width$}  content {}",
+            format!("{}.json", args.version),
+            manifest.tree.digest.short()
+        ))
         .line(format!("  {}.sha256", args.version))
         .line(format!("Next: op-dbus-stage sign {}", path.display()));
     context.print(&report)?;

@@ -72,7 +72,12 @@ mod tests {
         names.iter().map(|name| name.parse().unwrap()).collect()
     }
 
-    fn planned(version: &str, full: bool, wanted: &[&str], known: &[&str]) -> Result<Plan, PlanError> {
+    fn planned(
+        version: &str,
+        full: bool,
+        wanted: &[&str],
+        known: &[&str],
+    ) -> Result<Plan, PlanError> {
         let wanted: Vec<_> = wanted
             .iter()
             .map(|&name| match name {

@@ -28,7 +28,8 @@ pub(crate) struct Program {
 /// the program is older than the choice (5.18) and writes version 1.
 fn protocol(kernel: &str, help: &str) -> Option<u32> {
     let kernel = kernel.trim().parse().unwrap_or(1);
-    help.contains("--proto").then_some(NEWEST.min(kernel).max(1))
+    help.contains("--proto")
+        .then_some(NEWEST.min(kernel).max(1))
 }
 
 impl Program {
@@ -56,6 +57,11 @@ impl Program {
             protocol,
             compressed,
         })
+    }
+
+    /// The version of streams it writes.
+    pub(crate) fn stream_version(&self) -> u32 {
+        self.protocol.unwrap_or(1)
     }
 
     /// Starts sending a subvolume, whole or as what is new since its parent.

@@ -41,11 +41,6 @@ impl Progress {
         Self { how }
     }
 
-    /// Whether it would be shown how much is left.
-    pub(crate) fn wants_total(self) -> bool {
-        self.how == How::Bar
-    }
-
     /// Begins a step that handles so many bytes, as far as that is known.
     pub(crate) fn begin(self, name: &str, total: Option<u64>) -> Meter {
         let bar = match self.how {
@@ -89,7 +84,11 @@ impl Meter {
         if self.how != How::Silent {
             let elapsed = self.bar.elapsed().as_secs_f64();
             // Nobody is left to tell if stderr is gone.
-            let _ = writeln!(io::stderr(), "{NAME}: {}: {outcome}, {elapsed:.1} s", self.name);
+            let _ = writeln!(
+                io::stderr(),
+                "{NAME}: {}: {outcome}, {elapsed:.1} s",
+                self.name
+            );
         }
     }
 }

@@ -175,7 +175,9 @@ impl Sink {
 
     fn finish(self) -> io::Result<Written> {
         let chunks = match self {
-            Self::Plain(writer) => writer.into_inner().map_err(io::IntoInnerError::into_error)?,
+            Self::Plain(writer) => writer
+                .into_inner()
+                .map_err(io::IntoInnerError::into_error)?,
             Self::Zstd(encoder) => encoder.finish()?,
         };
         let (_, written) = chunks.finish();
@@ -188,7 +190,8 @@ impl Sink {
 pub(crate) fn chunk_size(bytes: u64) -> u32 {
     /// A digest in the manifest, with quotes, comma and indentation.
     const LINE: u64 = 80;
-    let fits = |size: &u32| (bytes / u64::from(*size)).saturating_mul(LINE) < manifest::MAX_LEN as u64;
+    let fits =
+        |size: &u32| (bytes / u64::from(*size)).saturating_mul(LINE) < manifest::MAX_LEN as u64;
     [1 << 20, 2 << 20, 4 << 20]
         .into_iter()
         .find(fits)
@@ -201,7 +204,10 @@ mod tests {
 
     #[test]
     fn names_tell_parent_and_compression() {
-        assert_eq!(file_name("v1.0.0", None, Compression::Zstd), "v1.0.0.btrfs.zst");
+        assert_eq!(
+            file_name("v1.0.0", None, Compression::Zstd),
+            "v1.0.0.btrfs.zst"
+        );
         assert_eq!(
             file_name("v1.1.0", Some("v1.0.0"), Compression::None),
             "v1.1.0.from-v1.0.0.btrfs"
@@ -220,7 +226,11 @@ mod tests {
     #[test]
     fn what_is_written_is_what_is_read_back() {
         for compression in [Compression::Zstd, Compression::None] {
-            let form = Form { compression, level: 3, chunk_size: 64 << 10 };
+            let form = Form {
+                compression,
+                level: 3,
+                chunk_size: 64 << 10,
+            };
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("file");
             let mut sink = Sink::new(File::create(&path).unwrap(), form).unwrap();
