@@ -114,8 +114,8 @@ impl Action {
             }
             Self::Fifo(path) => {
                 let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from(0o600));
-                let made = rustix::fs::mknodat(rustix::fs::CWD, at(path)?, kind, mode, 0);
-                made.map_err(io::Error::from)
+                let result = rustix::fs::mknodat(rustix::fs::CWD, at(path)?, kind, mode, 0);
+                result.map_err(io::Error::from)
             }
             Self::Link(path, target) => std::os::unix::fs::symlink(target, at(path)?),
             Self::Rename(from, to) => fs::rename(at(from)?, at(to)?),
@@ -211,7 +211,13 @@ fn story(seed: u64, reference: &Path) -> (Vec<Action>, Option<Action>) {
         }
     }
     // What could not be done at one time may be possible at the end.
-    let impossible = impossible.filter(|action| action.perform(reference).is_err());
+    let impossible = impossible.filter(|action| {
+        let refused = action.perform(reference).is_err();
+        if !refused {
+            done.push(action.clone());
+        }
+        refused
+    });
     (done, impossible)
 }
 
