@@ -102,7 +102,7 @@ fn main() {
         for _ in 0..ROUNDS {
             prepare();
             ours.push(timed(|| {
-                assert_eq!(digest(&tree, cache).unwrap().tree, size)
+                assert_eq!(digest(&tree, cache).unwrap().tree, size);
             }));
             for (pipe, times) in PROGRAMS.iter().zip(&mut theirs) {
                 prepare();
