@@ -142,6 +142,9 @@ pub enum Problem {
     /// A character device 0:0.
     #[error("{0} is a device node 0:0, which overlayfs takes for a deletion")]
     Whiteout(Shown),
+    /// A device number that is none.
+    #[error("{0} is a device node of number {1:#x}, and device numbers have 32 bits")]
+    DeviceNumber(Shown, u64),
     /// MKNOD of something that is no node.
     #[error("{0} is made with mode {1:o}, which is no kind of node")]
     NodeMode(Shown, u64),

@@ -208,6 +208,16 @@ impl Policy {
         let path = path(parsed, Attr::Path, Root::Refused)?;
         let mode = parsed.u64(Attr::Mode)?;
         let device = parsed.u64(Attr::Rdev)?;
+        // The kernel cuts a device number to 32 bits, and 2^32 is 0:0 then.
+        if device > u64::from(u32::MAX) {
+            return Err(Problem::DeviceNumber(Shown::new(path), device));
+        }
+        if mode & !(TYPE_MASK | MODE_BITS) != 0 {
+            return Err(Problem::NodeMode(Shown::new(path), mode));
+        }
+        if mode & SET_ID != 0 && !self.setuid {
+            return Err(Problem::Mode(Shown::new(path), mode));
+        }
         match mode & TYPE_MASK {
             FIFO | SOCKET => Ok(()),
             CHARACTER if device == 0 => Err(Problem::Whiteout(Shown::new(path))),
@@ -249,6 +259,9 @@ impl Policy {
         let end = parsed.u64(Attr::UnencodedOffset)?.saturating_add(length);
         if unencoded > ENCODED_MAX || data > ENCODED_MAX {
             return refuse("it is longer than 128 KiB");
+        }
+        if data == 0 || length == 0 {
+            return refuse("it holds nothing");
         }
         if end > unencoded {
             return refuse("it does not hold what it should");

@@ -42,7 +42,9 @@ impl CloneSource {
     }
 }
 
-/// Writes compressed extents, as they are if the kernel takes them.
+/// Writes compressed extents, as they are if the kernel takes them. It would
+/// take anything and fail at the first read, so each is decompressed in any case
+/// before the kernel sees it.
 #[derive(Debug)]
 pub(crate) struct EncodedWriter {
     decoder: Decoder,
@@ -77,6 +79,10 @@ impl EncodedWriter {
             path: Shown::new(path),
             source,
         };
+        let content = self
+            .decoder
+            .decode(&extent, data)
+            .map_err(|why| Problem::Decode(Shown::new(path), why.to_string()))?;
         if self.direct {
             let why = match op_dbus_btrfs::encoded_write(fd, &extent, data) {
                 Ok(()) => return Ok(()),
@@ -90,10 +96,6 @@ impl EncodedWriter {
                 _ => return Err(failed(why)),
             }
         }
-        let content = self
-            .decoder
-            .decode(&extent, data)
-            .map_err(|why| Problem::Decode(Shown::new(path), why.to_string()))?;
         write_all(fd, extent.offset, content).map_err(failed)
     }
 }

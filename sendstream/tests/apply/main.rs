@@ -1,4 +1,10 @@
 //! Real streams, received by us and by `btrfs receive`. Root only.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking"
+)]
 
 mod compare;
 mod field;

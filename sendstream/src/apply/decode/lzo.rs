@@ -15,6 +15,9 @@ const BACK: Fault = "it refers to before the beginning";
 pub(super) fn extent(data: &[u8], sector: usize, out: &mut [u8]) -> Result<usize, Fault> {
     let total = length(data, 0)?;
     let data = data.get(..total).ok_or(CUT)?;
+    if total < 8 {
+        return Err(CUT);
+    }
     let (mut at, mut filled) = (4, 0);
     while at < total && filled < out.len() {
         let rest = sector - at % sector;

@@ -33,7 +33,9 @@ pub(crate) enum DecodeError {
     Zstd(std::io::Error),
     #[error("lzo: {0}")]
     Lzo(&'static str),
-    #[error("the extent is longer than 128 KiB")]
+    #[error("it holds nothing")]
+    Empty,
+    #[error("it holds more than it should")]
     Long,
 }
 
@@ -70,6 +72,12 @@ impl Decoder {
                 .map_err(DecodeError::Lzo)?,
             unknown => return Err(DecodeError::Unknown(unknown)),
         };
+        if filled == 0 {
+            return Err(DecodeError::Empty);
+        }
+        if filled as u64 > extent.unencoded_len {
+            return Err(DecodeError::Long);
+        }
         if let Some(rest) = self.buffer.get_mut(filled..) {
             rest.fill(0);
         }
