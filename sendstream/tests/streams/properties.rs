@@ -31,11 +31,13 @@ fn every_single_bit_flip_is_refused() {
         )
         .end()
         .bytes;
+    // The format has no checksum over its header, and version 3 is one bit away
+    // from version 1. What a stream is, is for its signed digests to say.
+    let to_version_3 = 13 * 8 + 1;
     for bit in 0..small.len() * 8 {
         let mut flipped = small.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        // From version 1 to 2 (bits 0 and 1 of one byte) takes two flips, so none passes.
-        assert!(!accepts(&flipped), "bit {bit}");
+        assert_eq!(accepts(&flipped), bit == to_version_3, "bit {bit}");
     }
 }
 
