@@ -110,6 +110,8 @@ fn receive_all(apply: impl Fn(&World, &Case) -> Result<Summary, StreamError>) {
         }
     }
     report(&faults, cases.len());
+    let peak = memory::peak();
+    assert!(peak < memory::LIMIT, "{peak} KiB");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::world::World;
 use crate::{cases, watched};
 
 /// What the whole process may take, in KiB.
-const LIMIT: u64 = 64 << 10;
+pub(crate) const LIMIT: u64 = 64 << 10;
 
 /// A stream that is made while it is read.
 struct Endless<I> {
@@ -59,7 +59,7 @@ fn next() -> Stream {
 }
 
 /// Peak of this process, in KiB (`VmHWM` of `proc_pid_status(5)`).
-fn peak() -> u64 {
+pub(crate) fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
     line.unwrap()

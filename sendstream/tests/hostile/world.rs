@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::build::PARENT;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sched::CloneFlags;
 use op_dbus_sendstream::{Destination, Incoming, Policy, StreamError, Summary};
@@ -89,8 +90,9 @@ impl World {
         fs::create_dir(&links).unwrap();
         std::os::unix::fs::symlink("../../../secret", links.join("dir")).unwrap();
         std::os::unix::fs::symlink("../../../canary", links.join("file")).unwrap();
-        op_dbus_btrfs::set_read_only(&top.join("parent"), true).unwrap();
         let (area, parent) = (open(&top.join("area")), open(&top.join("parent")));
+        op_dbus_btrfs::set_received(&parent, PARENT, 7).unwrap();
+        op_dbus_btrfs::set_read_only(&top.join("parent"), true).unwrap();
         Some(Self { dir, area, parent })
     }
 

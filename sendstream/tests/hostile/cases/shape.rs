@@ -93,6 +93,19 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         case("subvolume name not UTF-8", named(b"v\xe9"), "UTF-8"),
         Case::new(
+            "an increment on another parent",
+            Stream::header(1)
+                .command(
+                    Command::Snapshot,
+                    &subvol("b")
+                        .bytes(Attr::CloneUuid, &[0xcc; 16])
+                        .u64(Attr::CloneCtransid, 7),
+                )
+                .end(),
+            Expect::Apply(&["builds on another subvolume"]),
+        )
+        .on_parent(),
+        Case::new(
             "an increment without its parent",
             Stream::incremental().end(),
             Expect::Apply(&["builds on another subvolume"]),
