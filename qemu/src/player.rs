@@ -175,13 +175,7 @@ impl<'a> Player<'a> {
         let within = self.patience.command;
         let before = Standing::of(self.guest()?, within)?;
         let path = release::path_in_guest(&refused.release);
-        self.run(&Run {
-            argv: ["op-dbus-stage", "receive", &path]
-                .map(str::to_owned)
-                .into(),
-            code: refused.code,
-            says: Some(refused.says.clone()),
-        })?;
+        self.run(&refused.run(&path)?)?;
         before.kept(&Standing::of(self.guest()?, within)?)
     }
 

@@ -93,10 +93,25 @@ pub struct Run {
 pub struct Refused {
     /// Manifest or stream, from the top of the release disk.
     pub release: String,
-    /// Exit code of `op-dbus-stage receive`.
-    pub code: i32,
+    /// Exit code of `op-dbus-stage receive`: a text, because cases differ in it.
+    pub code: String,
     /// What it must say.
     pub says: String,
+}
+
+impl Refused {
+    /// The receive it means, of the file `path`.
+    pub fn run(&self, path: &str) -> Result<Run> {
+        let code = self
+            .code
+            .parse()
+            .map_err(|_| Error::Scenario(format!("\"{}\" is no exit code", self.code)))?;
+        Ok(Run {
+            argv: ["op-dbus-stage", "receive", path].map(str::to_owned).into(),
+            code,
+            says: Some(self.says.clone()),
+        })
+    }
 }
 
 /// [`Step::Cut`].
@@ -231,7 +246,7 @@ impl Step {
             }),
             Self::Refused(refused) => Self::Refused(Refused {
                 release: fill(&refused.release)?,
-                code: refused.code,
+                code: fill(&refused.code)?,
                 says: fill(&refused.says)?,
             }),
             Self::Cut(cut) => Self::Cut(Cut {

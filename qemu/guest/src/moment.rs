@@ -61,6 +61,7 @@ pub const CALLS: &[Call] = calls! {
     "BTRFS_IOC_SUBVOL_CREATE_V2" SYS_ioctl 0x5000_9418 [Fd 0];
     "BTRFS_IOC_SUBVOL_SETFLAGS" SYS_ioctl 0x4008_941a [Fd 0];
     "execve" SYS_execve [Path 0];
+    "fadvise64" SYS_fadvise64 [Fd 0];
     "fallocate" SYS_fallocate [Fd 0];
     "fdatasync" SYS_fdatasync [Fd 0];
     "flock" SYS_flock [Fd 0];
