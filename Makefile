@@ -62,9 +62,11 @@ AS_ROOT := sudo
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo --preserve-env
 endif
 
-.PHONY: deps-build deps-vm
+.PHONY: deps-build deps-fuzz deps-vm
 deps-build:
 	@scripts/deps build
+deps-fuzz:
+	@scripts/deps fuzz
 deps-vm:
 	@scripts/deps vm
 
@@ -84,8 +86,15 @@ lint: deps-build ## Formatting and lints; cargo-deny where it is installed
 test-fast: lint ## Everything without a virtual machine
 	scripts/run-tests $(CARGO) test --locked --workspace --exclude op-dbus-tests
 
+SECONDS := 60
+TARGETS :=
+.PHONY: fuzz
+fuzz: deps-fuzz ## Fuzz what reads foreign data: SECONDS=60 a target, TARGETS=
+	scripts/fuzz $(SECONDS) $(TARGETS)
+
 .PHONY: test
 test: deps-vm lint build check-static ## All tests; in QEMU at most 25 boots of Debian
+	@$(MAKE) --no-print-directory fuzz SECONDS=10
 	scripts/run-tests $(CARGO) test --locked --workspace --no-fail-fast
 
 .PHONY: test-vm-all

@@ -67,10 +67,10 @@ pub(crate) fn manifests(corpus: &Corpus) -> io::Result<()> {
 
 /// Compressed extents behind their compression and an offset; see the target.
 pub(crate) fn extents(corpus: &Corpus) -> io::Result<()> {
-    let text: Vec<u8> = (0..30_000_u32)
-        .flat_map(|i| format!("{i} ").into_bytes())
+    let text: Vec<u8> = (0..3000_u32)
+        .flat_map(|i| format!("{} ", i % 301).into_bytes())
         .collect();
-    let extent = &text[..128 << 10];
+    let extent = &text[..8 << 10];
     let zlib = miniz_oxide::deflate::compress_to_vec_zlib(extent, 6);
     // A zstd frame as the kernel makes it: no content size, a small window.
     let zstd = zstd::bulk::compress(extent, 3)?;

@@ -1,7 +1,10 @@
-//! usage: op-dbus-fuzz-seeds DIR
+//! usage: seeds DIR
 //! Writes what the fuzz targets begin with to `DIR/<target>/`: a stream with
 //! every kind of command, every hostile stream of the tests, and what else has
 //! a format. Files that are there already stay.
+//!
+//! A fuzz target that ends before it fuzzes, so that one build has everything.
+#![no_main]
 
 #[allow(dead_code, reason = "the tests use more of it")]
 #[path = "../../../sendstream/tests/streams/build.rs"]
@@ -15,8 +18,11 @@ mod say;
 mod release;
 mod trust;
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::{fs, io};
+
+use libfuzzer_sys::fuzz_target;
 
 /// Where seeds go.
 struct Corpus(PathBuf);
@@ -49,14 +55,25 @@ fn streams(corpus: &Corpus) -> io::Result<()> {
     Ok(())
 }
 
-fn main() -> io::Result<()> {
-    let dir = std::env::args_os()
-        .nth(1)
-        .ok_or_else(|| io::Error::other("usage: op-dbus-fuzz-seeds DIR"))?;
-    let corpus = Corpus(Path::new(&dir).to_owned());
+fn write(dir: Option<OsString>) -> io::Result<()> {
+    let dir = dir.ok_or_else(|| io::Error::other("usage: seeds DIR"))?;
+    let corpus = Corpus(dir.into());
     streams(&corpus)?;
     release::manifests(&corpus)?;
     release::chunks(&corpus)?;
     release::extents(&corpus)?;
     trust::signatures(&corpus)
 }
+
+/// Ends the program: there is nothing to fuzz here.
+fn end(written: io::Result<()>) {
+    if let Err(why) = &written {
+        eprintln!("seeds: {why}");
+    }
+    std::process::exit(i32::from(written.is_err()))
+}
+
+fuzz_target!(
+    init: end(write(std::env::args_os().nth(1))),
+    |_data: &[u8]| {}
+);
