@@ -7,6 +7,9 @@ use sequoia_openpgp::Packet;
 use sequoia_openpgp::armor::{Kind, Reader, ReaderMode};
 use sequoia_openpgp::parse::{Dearmor, PacketParserBuilder, PacketParserResult, Parse as _};
 
+/// Most packets of a file; the shortest takes two bytes there and hundreds here.
+const MAX_PACKETS: usize = 4096;
+
 /// What an armored file may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
@@ -35,7 +38,8 @@ impl Content {
 
 /// The packets of a file, in order, or why it can't be used.
 ///
-/// Memory stays within a few times the length of `bytes`.
+/// Memory stays within a few times the length of `bytes`, and at most
+/// [`MAX_PACKETS`] packets.
 pub(crate) fn packets(bytes: &[u8], content: Content) -> Result<Vec<Packet>, String> {
     let mut packets = Vec::new();
     if bytes.first().is_some_and(|first| first & 0x80 != 0) {
@@ -64,6 +68,9 @@ fn parse(bytes: &[u8], packets: &mut Vec<Packet>) -> Result<(), String> {
     while let PacketParserResult::Some(parser) = rest {
         // `next` never looks into containers: nothing is decompressed.
         let (packet, next) = parser.next().map_err(damaged)?;
+        if packets.len() == MAX_PACKETS {
+            return Err(format!("it holds more than {MAX_PACKETS} packets"));
+        }
         packets.push(packet);
         rest = next;
     }

@@ -27,7 +27,8 @@ pub struct Certificate {
     pub expires: Option<SystemTime>,
     /// Why it was revoked, if it was, for whatever times.
     pub revoked: Option<String>,
-    /// Whether a key of it, not revoked, may sign; expiration left aside.
+    /// Whether a key of it is for signing, by its newest self-signature and
+    /// strong enough; whether it has ended or was revoked is left aside.
     pub can_sign: bool,
 }
 
@@ -208,12 +209,7 @@ pub(crate) fn describe(
         Err(error) => return (certificate, Some(chain(error.as_ref()))),
     };
     certificate.expires = whole.primary_key().key_expiration_time();
-    certificate.can_sign = certificate.revoked.is_none()
-        && whole
-            .keys()
-            .for_signing()
-            .any(|key| judge::revoked(key.self_revocations(), None).is_none());
-    let useless = whole.keys().for_signing().next().is_none();
-    let why = useless.then(|| "no key of it is for signing".to_owned());
+    certificate.can_sign = whole.keys().for_signing().next().is_some();
+    let why = (!certificate.can_sign).then(|| "no key of it is for signing".to_owned());
     (certificate, why)
 }

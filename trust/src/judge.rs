@@ -14,7 +14,7 @@ use sequoia_openpgp::packet::key::{PublicParts, UnspecifiedRole};
 use sequoia_openpgp::packet::signature::subpacket::SubpacketValue;
 use sequoia_openpgp::policy::{HashAlgoSecurity, Policy as _, StandardPolicy};
 use sequoia_openpgp::types::{RevocationStatus, RevocationType, SignatureType};
-use sequoia_openpgp::{Cert, Error};
+use sequoia_openpgp::{Cert, Error, KeyHandle};
 
 use crate::signature::expires;
 use crate::text::{chain, printable, when};
@@ -121,7 +121,8 @@ pub(crate) fn key(
             why,
         });
     }
-    if let Some(why) = revoked(key.self_revocations(), Some(at)) {
+    let by_others = || revoked_for(policy, cert, key.other_revocations());
+    if let Some(why) = revoked(key.self_revocations(), Some(at)).or_else(by_others) {
         return Err(TrustError::Revoked { fingerprint, why });
     }
 
@@ -195,24 +196,25 @@ pub(crate) fn cert_revoked(
     at: Option<SystemTime>,
 ) -> Option<String> {
     let primary = cert.primary_key();
-    if let Some(why) = revoked(primary.self_revocations(), at) {
-        return Some(why);
-    }
-    // Someone the certificate itself appointed says it is revoked. Their
-    // certificate need not be here, so nobody can check: it counts.
-    let named = |signature: &Signature| {
-        let issuers = signature.get_issuers();
-        cert.revocation_keys(policy).any(|appointed| {
-            let (_, fingerprint) = appointed.revoker();
-            issuers
-                .iter()
-                .any(|issuer| issuer.aliases(sequoia_openpgp::KeyHandle::from(fingerprint.clone())))
-        })
-    };
-    primary
-        .other_revocations()
-        .any(named)
-        .then(|| "it was revoked by a revoker it names".to_owned())
+    revoked(primary.self_revocations(), at)
+        .or_else(|| revoked_for(policy, cert, primary.other_revocations()))
+}
+
+/// Whether someone whom the certificate itself appointed revoked a key of it.
+/// Their certificate need not be here, so nobody can check it: it counts.
+fn revoked_for<'a>(
+    policy: &StandardPolicy<'_>,
+    cert: &Cert,
+    mut revocations: impl Iterator<Item = &'a Signature>,
+) -> Option<String> {
+    let appointed: Vec<KeyHandle> = cert
+        .revocation_keys(policy)
+        .map(|key| KeyHandle::from(key.revoker().1.clone()))
+        .collect();
+    let named = |issuer: &KeyHandle| appointed.iter().any(|revoker| revoker.aliases(issuer));
+    revocations
+        .any(|revocation| revocation.get_issuers().iter().any(named))
+        .then(|| "it was revoked by a revoker whom it names".to_owned())
 }
 
 /// Why these revocations, made by the key's own certificate, end a key for

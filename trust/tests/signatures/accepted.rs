@@ -36,7 +36,7 @@ fn a_binary_signature() {
 fn a_signature_by_a_subkey() {
     let gpg = Gpg::new();
     let primary = gpg.key(Y2020, "a", "ed25519", "cert", "never");
-    let subkey = gpg.subkey(Y2020, &primary, "rsa3072", "sign", "never");
+    let subkey = gpg.subkey(Y2020, &primary, "rsa2048", "sign", "never");
     let signer = verify(
         &gpg.export(&primary),
         &gpg.sign(Y2021, &[&primary], MESSAGE),

@@ -113,7 +113,7 @@ fn a_key_that_is_not_for_signing() {
 #[test]
 fn weak_digests() {
     let gpg = Gpg::new();
-    let key = gpg.key("20050101T000000", "a", "rsa3072", "sign", "never");
+    let key = gpg.key("20050101T000000", "a", "rsa2048", "sign", "never");
     let ring = keyring(&gpg.export(&key));
     for at in ["20060101T000000", Y2021] {
         for digest in ["SHA1", "RIPEMD160", "MD5"] {
@@ -219,6 +219,9 @@ fn too_long_or_too_many() {
     let many = ED25519.signature.repeat(17);
     refused!(ring.verify(MESSAGE, &many), TrustError::Malformed { .. });
     ring.verify(MESSAGE, &ED25519.signature.repeat(16)).unwrap();
+    // Markers, five bytes each.
+    let empty = b"\xca\x03PGP".repeat(5000);
+    refused!(ring.verify(MESSAGE, &empty), TrustError::Malformed { .. });
 }
 
 /// The period of a signature that never ends may be given as zero.

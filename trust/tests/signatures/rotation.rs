@@ -12,7 +12,7 @@ const NEXT: &[u8] = b"{\"version\": \"v2.0.0\"}\n";
 #[test]
 fn from_one_key_to_the_next() {
     let gpg = Gpg::new();
-    let old = gpg.key(Y2020, "old", "rsa3072", "sign", "never");
+    let old = gpg.key(Y2020, "old", "nistp256", "sign", "never");
     let new = gpg.key(Y2022, "new", "ed25519", "sign", "never");
     let by_old = gpg.sign(Y2021, &[&old], MESSAGE);
     let by_both = gpg.sign(Y2022, &[&old, &new], NEXT);
