@@ -238,6 +238,11 @@ pub(crate) fn fail_without_context(json: bool, failure: &Failure) {
     }
 }
 
+/// A line on stderr that is neither warning nor error.
+pub(crate) fn say(text: &str) {
+    stderr(&format!("{NAME}: {text}"));
+}
+
 fn stderr(line: &str) {
     // Nobody is left to tell if stderr is gone.
     let _ = writeln!(io::stderr(), "{line}");

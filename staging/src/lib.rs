@@ -8,10 +8,12 @@ mod cli;
 mod commands;
 mod context;
 mod deployments;
-pub mod digest;
 mod error;
 mod holder;
+mod progress;
 mod session;
+mod settings;
+mod signed;
 
 use std::ffi::OsString;
 

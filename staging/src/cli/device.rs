@@ -11,8 +11,10 @@ use op_dbus_bootstate::Version;
 pub(crate) enum Command {
     /// Make the store, its boot record, the mount points and the configuration
     Prepare(Prepare),
-    /// Receive a version from a file written by btrfs send
+    /// Receive a signed release: check it, and put its version into the store
     Receive(Receive),
+    /// Check versions of the store, or a release's files, against their signed manifests
+    Verify(Verify),
     /// Put a version on trial: the next boot activates it
     Stage(Stage),
     /// Take the trial back; good stays
@@ -53,6 +55,12 @@ pub(crate) struct Prepare {
     /// Name that must answer on the system bus for a boot to be healthy
     #[arg(long, value_name = "NAME")]
     pub(crate) bus_name: Vec<String>,
+    /// Certificate of a key that may sign releases (OpenPGP, armored or binary); copied into the keys' directory
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Vec<PathBuf>,
+    /// The product whose releases this device takes [default: op-dbus]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) product: Option<String>,
     /// Leave the store unmounted afterwards
     #[arg(long)]
     pub(crate) no_mount: bool,
@@ -60,20 +68,32 @@ pub(crate) struct Prepare {
 
 #[derive(Debug, Args)]
 pub(crate) struct Receive {
-    /// File written by btrfs send
+    /// A stream, its manifest (*.json: takes the stream beside it that fits), or - for standard input
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// Publish under this name instead of the name of the subvolume that was sent
-    #[arg(long, value_name = "VERSION")]
-    pub(crate) version: Option<Version>,
-    /// The btrfs program to receive with
-    #[arg(long, value_name = "PATH", default_value = "btrfs")]
-    pub(crate) btrfs: PathBuf,
+    /// The release's manifest, with its signature beside it [default: beside FILE, by its name]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) manifest: Option<PathBuf>,
+    /// Trust that the disk holds what was written, instead of reading it back (noted in the audit log)
+    #[arg(long)]
+    pub(crate) no_read_back: bool,
+    #[command(flatten)]
+    pub(crate) overrides: Override,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// A version of the store, a manifest (*.json), or a stream [default: all versions]
+    #[arg(value_name = "VERSION|FILE")]
+    pub(crate) what: Option<PathBuf>,
+    /// Read the versions' whole content from the disk
+    #[arg(long)]
+    pub(crate) deep: bool,
 }
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Override {
-    /// Release the version from quarantine
+    /// Take a version that is quarantined
     #[arg(long)]
     pub(crate) allow_quarantined: bool,
     /// Accept a security epoch below this device's floor

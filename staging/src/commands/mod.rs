@@ -13,6 +13,7 @@ mod rollback;
 mod running;
 mod stage;
 pub(crate) mod status;
+mod verify;
 
 use crate::cli::{Command, device};
 use crate::context::Context;
@@ -33,6 +34,7 @@ fn on_device(context: &Context, command: &device::Command) -> Result<Exit> {
     match command {
         Command::Prepare(args) => prepare::run(context, args),
         Command::Receive(args) => receive::run(context, args),
+        Command::Verify(args) => verify::run(context, args),
         Command::Stage(args) => stage::run(context, args),
         Command::Cancel => cancel::run(context),
         Command::Bless => bless::run(context),

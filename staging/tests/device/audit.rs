@@ -3,7 +3,8 @@
 use std::fs;
 use std::io::Write as _;
 
-use crate::fixture::{Builder, Device};
+use crate::builder::Builder;
+use crate::fixture::Device;
 
 fn staged(device: &Device) -> String {
     let builder = Builder::new();

@@ -1,72 +1,103 @@
 //! Runs that are killed, and the next one.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::fixture::{Builder, Device, names};
+use nix::sys::signal::Signal;
 
-fn wait_for(path: &std::path::Path) {
-    let give_up = Instant::now() + Duration::from_secs(20);
-    while !path.exists() {
-        assert!(
-            Instant::now() < give_up,
-            "{} did not appear",
-            path.display()
-        );
+use crate::builder::{Builder, Release};
+use crate::fixture::{Device, Ended, names, nothing_remains, refusals, sh};
+
+/// A receive that has got half of its stream and waits for the rest.
+struct Halfway {
+    child: Child,
+    /// Where the rest would come from.
+    _writer: File,
+}
+
+/// Starts a receive through a FIFO and feeds it half of a release.
+fn halfway(device: &Device, release: &Release) -> Halfway {
+    let fifo = device.path("fifo");
+    // There may have been one.
+    let _ = fs::remove_file(&fifo);
+    sh("mkfifo", &[fifo.to_str().unwrap()]);
+    let manifest = release.file();
+    let child = device
+        .command(&["receive", fifo.to_str().unwrap(), "--manifest", &manifest])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut writer = File::options().write(true).open(&fifo).unwrap();
+    let bytes = fs::read(release.stream(0)).unwrap();
+    writer.write_all(&bytes[..bytes.len() / 2]).unwrap();
+    let give_up = Instant::now() + Duration::from_secs(60);
+    let is_begun = || {
+        names(&device.store("incoming"))
+            .first()
+            .is_some_and(|area| {
+                let area = device.store("incoming").join(area);
+                area.join(release.manifest.version.as_str()).is_dir()
+            })
+    };
+    while !is_begun() {
+        assert!(Instant::now() < give_up, "nothing is applied");
         thread::sleep(Duration::from_millis(10));
     }
+    Halfway {
+        child,
+        _writer: writer,
+    }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let process = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(process, signal).unwrap();
 }
 
 #[test]
 fn a_kill_in_the_middle_of_a_receive_leaves_nothing_to_the_next_run() {
     let Some(device) = Device::new() else { return };
     let builder = Builder::new();
-    let stream = builder.release("v1.0.0", None);
-    // Lets the real program have half of the stream, then hangs.
-    let (child, half) = (device.path("child"), device.path("half"));
-    let text = format!(
-        "#!/bin/sh\n{{ head -c 200000; sleep 0.3; touch {}; sleep 60; }} | btrfs \"$@\"\n",
-        half.display()
-    );
-    fs::write(&child, text).unwrap();
-    fs::set_permissions(&child, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut running = device
-        .command(&["receive", &stream, "--btrfs", child.to_str().unwrap()])
-        .process_group(0)
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_for(&half);
+    let release = builder.publish("v1.0.0", &[None]);
+    let mut running = halfway(&device, &release);
 
     // Meanwhile: another receive must wait, a verdict need not.
-    device.run(&["receive", &stream]).failed(
+    device.run(&["receive", &release.file()]).failed(
         6,
-        &format!("held by op-dbus-stage (process {})", running.id()),
+        &format!("held by op-dbus-stage (process {})", running.child.id()),
     );
     device.result(&["cancel"], "nothing-to-do");
+    device.result(&["verify"], "sound");
 
-    let group = nix::unistd::Pid::from_raw(i32::try_from(running.id()).unwrap());
-    nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).unwrap();
-    running.wait().unwrap();
-    let left = names(&device.store("incoming"));
-    assert_eq!(left.len(), 1, "{left:?}");
-    assert!(
-        device
-            .store("incoming")
-            .join(&left[0])
-            .join("v1.0.0")
-            .is_dir(),
-        "a partial subvolume"
-    );
+    signal(&running.child, Signal::SIGKILL);
+    running.child.wait().unwrap();
+    assert_eq!(names(&device.store("incoming")).len(), 1);
     assert_eq!(device.status()["versions"].as_array().unwrap().len(), 0);
 
-    device.result(&["receive", &stream], "received");
+    device.result(&["receive", &release.file()], "received");
     assert!(names(&device.store("incoming")).is_empty());
     device.result(&["stage", "v1.0.0"], "on-trial");
+}
+
+#[test]
+fn a_signal_in_the_middle_of_a_receive_clears_everything_at_once() {
+    let Some(device) = Device::new() else { return };
+    let builder = Builder::new();
+    let release = builder.publish("v1.0.0", &[None]);
+    for which in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let running = halfway(&device, &release);
+        signal(&running.child, which);
+        let ended = Ended::from(running.child.wait_with_output().unwrap());
+        ended.failed(1, "interrupted by a signal; run the same command again");
+        nothing_remains(&device);
+    }
+    assert_eq!(refusals(&device), 3);
+    device.result(&["receive", &release.file()], "received");
 }
 
 #[test]
@@ -84,7 +115,7 @@ fn a_kill_at_any_moment_is_made_good_by_the_same_command() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        thread::sleep(Duration::from_millis(step * 20));
+        thread::sleep(Duration::from_millis(step * 15));
         let group = nix::unistd::Pid::from_raw(i32::try_from(running.id()).unwrap());
         // It may have come to its end already.
         let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
@@ -134,6 +165,11 @@ fn a_kill_while_publishing_is_settled_by_the_next_run() {
     fs::remove_file(device.store("manifests/v1.0.0.deployment.json")).unwrap();
     device.result(&["receive", &second], "already-there");
     assert_eq!(names(&device.store("deploy")), ["v1.1.0"]);
+    assert_eq!(
+        names(&device.store("manifests")),
+        ["v1.1.0.deployment.json", "v1.1.0.json", "v1.1.0.json.asc"],
+        "nor does its manifest stay"
+    );
     device.result(&["receive", &first], "received");
 }
 

@@ -1,4 +1,4 @@
-//! A device, a build machine, and boots.
+//! A device, and boots.
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -16,6 +16,9 @@ use op_dbus_bootstate::select::{BootInput, Failure, select};
 use op_dbus_bootstate::store::Writer;
 use op_dbus_bootstate::{BootId, Record, record};
 use serde_json::Value;
+
+use crate::builder::Builder;
+use crate::keys::keys;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_op-dbus-stage");
 
@@ -62,8 +65,23 @@ impl Device {
 
     pub(crate) fn with_size(mib: u64) -> Option<Self> {
         let device = Self::bare(mib)?;
-        device.run(&["prepare", "--device", &device.disk]).done();
+        let key = keys().export("release", &device.path("release.asc"));
+        device
+            .run(&["prepare", "--device", &device.disk, "--key", &key])
+            .done();
         Some(device)
+    }
+
+    /// A device that runs v1.0.0 as its good version, and who built that.
+    pub(crate) fn blessed() -> Option<(Self, Builder)> {
+        let mut device = Self::new()?;
+        let builder = Builder::new();
+        let stream = builder.release("v1.0.0", None);
+        device.result(&["receive", &stream], "received");
+        device.result(&["stage", "v1.0.0"], "on-trial");
+        device.boot();
+        device.result(&["bless"], "trial");
+        Some((device, builder))
     }
 
     /// A device with an empty file system.
@@ -248,12 +266,27 @@ impl Ended {
     pub(crate) fn failed(self, code: i32, words: &str) {
         assert_eq!(self.code, code, "{self:?}");
         assert_eq!(self.stdout, "", "{self:?}");
-        let line = self.stderr.strip_suffix('\n').unwrap();
-        assert!(!line.contains('\n'), "one line: {line}");
+        // Before it may stand how far it had come.
+        let line = self.stderr.lines().next_back().unwrap();
         assert!(line.starts_with("op-dbus-stage: "), "{line}");
         assert!(line.contains("; "), "a remedy: {line}");
         assert!(line.contains(words), "{words:?} in {line}");
     }
+}
+
+/// Nothing but log lines may remain of a receive that failed on an empty store.
+#[track_caller]
+pub(crate) fn nothing_remains(device: &Device) {
+    for dir in ["deploy", "incoming", "manifests"] {
+        assert_eq!(names(&device.store(dir)), Vec::<String>::new());
+    }
+}
+
+/// Receives that were refused, by the audit log.
+pub(crate) fn refusals(device: &Device) -> usize {
+    let log = device.json(&["audit", "log"]);
+    let lines = log["lines"].as_array().unwrap().iter();
+    lines.filter(|line| line["event"] == "refused").count()
 }
 
 /// The names in a directory, sorted, but for locks.
@@ -267,95 +300,15 @@ pub(crate) fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-fn attach(image: &Path, mib: u64) -> String {
+pub(crate) fn attach(image: &Path, mib: u64) -> String {
     fs::File::create(image).unwrap().set_len(mib << 20).unwrap();
     sh("mkfs.btrfs", &["-q", image.to_str().unwrap()]);
     sh("losetup", &["--find", "--show", image.to_str().unwrap()])
 }
 
-fn detach(disk: &str) {
+pub(crate) fn detach(disk: &str) {
     // The kernel detaches it once the last user is gone.
     let _ = Command::new("losetup").args(["--detach", disk]).status();
-}
-
-/// A machine that builds releases and sends them.
-pub(crate) struct Builder {
-    dir: tempfile::TempDir,
-    disk: String,
-}
-
-impl Builder {
-    pub(crate) fn new() -> Self {
-        Self::with_size(256)
-    }
-
-    pub(crate) fn with_size(mib: u64) -> Self {
-        let dir = tempfile::Builder::new().prefix("opb").tempdir().unwrap();
-        let disk = attach(&dir.path().join("disk"), mib);
-        let top = dir.path().join("top");
-        fs::create_dir(&top).unwrap();
-        nix::mount::mount(
-            Some(disk.as_str()),
-            &top,
-            Some("btrfs"),
-            MsFlags::empty(),
-            None::<&str>,
-        )
-        .unwrap();
-        let builder = Self { dir, disk };
-        op_dbus_btrfs::create_subvolume(&builder.tree("work")).unwrap();
-        fs::create_dir_all(builder.tree("work/bin")).unwrap();
-        // More than one command's worth of data.
-        let mut noise = vec![0; 300_000];
-        fs::File::open("/dev/urandom")
-            .unwrap()
-            .read_exact(&mut noise)
-            .unwrap();
-        fs::write(builder.tree("work/bin/app"), noise).unwrap();
-        std::os::unix::fs::symlink("app", builder.tree("work/bin/alias")).unwrap();
-        builder
-    }
-
-    /// A path on the machine; `work` is the tree that releases are made of.
-    pub(crate) fn tree(&self, path: &str) -> PathBuf {
-        self.dir.path().join("top").join(path)
-    }
-
-    /// Where a release's stream is.
-    pub(crate) fn stream(&self, version: &str) -> String {
-        self.dir
-            .path()
-            .join(format!("{version}.stream"))
-            .to_str()
-            .unwrap()
-            .to_owned()
-    }
-
-    /// Makes a release and its stream: whole, or on top of another release.
-    pub(crate) fn release(&self, version: &str, parent: Option<&str>) -> String {
-        fs::write(self.tree("work/version"), version).unwrap();
-        self.send(version, parent)
-    }
-
-    /// Sends the tree as it is.
-    pub(crate) fn send(&self, version: &str, parent: Option<&str>) -> String {
-        let (work, tree, stream) = (self.tree("work"), self.tree(version), self.stream(version));
-        op_dbus_btrfs::snapshot(&work, &tree, true).unwrap();
-        op_dbus_btrfs::sync_filesystem(&tree).unwrap();
-        let parent = parent.map(|parent| self.tree(parent).to_str().unwrap().to_owned());
-        let mut args = vec!["-q", "send", "-f", &stream];
-        args.extend(parent.iter().flat_map(|parent| ["-p", parent]));
-        args.push(tree.to_str().unwrap());
-        sh("btrfs", &args);
-        stream
-    }
-}
-
-impl Drop for Builder {
-    fn drop(&mut self) {
-        let _ = nix::mount::umount2(&self.dir.path().join("top"), MntFlags::MNT_DETACH);
-        detach(&self.disk);
-    }
 }
 
 /// Changes one byte of a file.

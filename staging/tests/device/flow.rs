@@ -2,7 +2,8 @@
 
 use op_dbus_bootstate::Slot;
 
-use crate::fixture::{Builder, Device, Ended, names, sh};
+use crate::builder::Builder;
+use crate::fixture::{Device, Ended, names, sh};
 
 #[test]
 fn a_version_becomes_good_and_the_next_one_falls_back() {
@@ -98,15 +99,9 @@ fn a_version_becomes_good_and_the_next_one_falls_back() {
 
 #[test]
 fn the_blessed_copy_follows_each_bless() {
-    let Some(mut device) = Device::new() else {
+    let Some((device, _builder)) = Device::blessed() else {
         return;
     };
-    let builder = Builder::new();
-    let stream = builder.release("v1.0.0", None);
-    device.result(&["receive", &stream], "received");
-    device.result(&["stage", "v1.0.0"], "on-trial");
-    device.boot();
-    device.result(&["bless"], "trial");
     // Both copies gone: the one of the last bless knows what is good.
     for copy in ["boot/record.0", "boot/record.1"] {
         std::fs::write(device.store(copy), [0; 4096]).unwrap();
@@ -161,15 +156,9 @@ fn verdicts_are_about_this_boot_only() {
 
 #[test]
 fn a_boot_by_the_operator_s_choice_is_never_judged() {
-    let Some(mut device) = Device::new() else {
+    let Some((mut device, _builder)) = Device::blessed() else {
         return;
     };
-    let builder = Builder::new();
-    let stream = builder.release("v1.0.0", None);
-    device.result(&["receive", &stream], "received");
-    device.result(&["stage", "v1.0.0"], "on-trial");
-    device.boot();
-    device.result(&["bless"], "trial");
     device.boot();
     let mut report = op_dbus_activator::activation::Activation::read(&device.layout)
         .unwrap()

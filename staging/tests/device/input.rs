@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use crate::fixture::{Builder, Device, PROGRAM};
+use crate::builder::Builder;
+use crate::fixture::{Device, PROGRAM};
 
 const CHANGING: [&[&str]; 6] = [
     &["stage", "v1.0.0"],

@@ -9,10 +9,12 @@
 )]
 
 mod audit;
+mod builder;
 mod crash;
 mod fixture;
 mod flow;
 mod input;
+mod keys;
 mod prepare;
 mod receive;
 mod record;

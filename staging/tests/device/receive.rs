@@ -1,176 +1,141 @@
-//! `receive`.
+//! `receive`: what comes in, and what does not.
 
 use std::fs;
-use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::ffi::OsStrExt as _;
 
-use crate::fixture::{Builder, Device, flip, names, sh};
+use op_dbus_bootstate::Digest;
 
-/// Nothing but log lines may remain of a failed receive.
-#[track_caller]
-fn nothing_remains(device: &Device) {
-    assert!(names(&device.store("deploy")).is_empty());
+use crate::builder::{Builder, noise};
+use crate::fixture::{Device, names, nothing_remains, refusals, sh};
+
+#[test]
+fn a_release_says_who_signed_it_and_keeps_its_manifest() {
+    let Some(device) = Device::new() else { return };
+    let builder = Builder::new();
+    let release = builder.publish("v1.0.0", &[None]);
+    let received = device.result(&["receive", &release.stream(0)], "received");
+    assert_eq!(received["version"], "v1.0.0");
+    assert_eq!(received["read_back"], true);
+    let signer = received["signer"].as_str().unwrap();
+    assert_eq!(signer.len(), 40, "{signer}");
+    let digest = release.manifest.tree.digest.to_string();
+    assert_eq!(received["digest"], digest.as_str());
+
+    let signature = fs::read(format!("{}.asc", release.file())).unwrap();
+    let kept = |name: &str| fs::read(device.store("manifests").join(name)).unwrap();
+    assert_eq!(kept("v1.0.0.json"), fs::read(release.path()).unwrap());
+    assert_eq!(kept("v1.0.0.json.asc"), signature);
     assert!(names(&device.store("incoming")).is_empty());
-    assert!(names(&device.store("manifests")).is_empty());
-}
 
-#[test]
-fn bad_streams_leave_nothing_but_a_log_line() {
-    let Some(device) = Device::new() else { return };
-    let builder = Builder::new();
-    let good = builder.release("v1.0.0", None);
-    let bytes = fs::read(&good).unwrap();
-    let bad = device.path("bad.stream");
-    let bad_text = bad.to_str().unwrap();
-    let cases: [(&[u8], &str); 4] = [
-        (b"nothing of the kind", "not a Btrfs send stream"),
-        (&bytes[..bytes.len() - 1], "cut off"),
-        (&[&bytes[..], b"x"].concat(), "after the end"),
-        (&[&bytes[..], &bytes[..]].concat(), "after the end"),
-    ];
-    for (content, words) in cases {
-        fs::write(&bad, content).unwrap();
-        device.run(&["receive", bad_text]).failed(9, words);
-        nothing_remains(&device);
-    }
-    fs::write(&bad, &bytes).unwrap();
-    flip(&bad, 150_000);
-    device
-        .run(&["receive", bad_text])
-        .failed(9, "checksum mismatch");
-    device
-        .run(&["receive", "/nonexistent.stream"])
-        .failed(1, "No such file");
-    device
-        .run(&["receive", "/dev/null"])
-        .failed(1, "not a regular file");
-    nothing_remains(&device);
-    // The same command with the right file works.
-    fs::write(&bad, &bytes).unwrap();
-    device.result(&["receive", bad_text], "received");
-    let log = device.json(&["audit", "log"]);
-    let refused = log["lines"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|line| line["event"] == "refused");
-    assert_eq!(refused.count(), 7);
-    device.result(&["audit", "verify"], "sound");
-}
-
-#[test]
-fn hostile_releases_are_refused() {
-    let Some(device) = Device::new() else { return };
-    let builder = Builder::new();
-    let setuid = |mode| {
-        fs::set_permissions(
-            builder.tree("work/bin/app"),
-            fs::Permissions::from_mode(mode),
-        )
-        .unwrap();
-    };
-    setuid(0o4755);
-    let stream = builder.send("v1.0.0", None);
-    device.run(&["receive", &stream]).failed(9, "setuid");
-    setuid(0o755);
-    sh(
-        "mknod",
-        &[builder.tree("work/null").to_str().unwrap(), "c", "1", "3"],
+    let log = device.json(&["audit", "log", "-n", "1"]);
+    let detail = log["lines"][0]["detail"].as_str().unwrap();
+    assert!(
+        detail.contains(&format!("signed by {signer}, read back")),
+        "{detail}"
     );
-    let stream = builder.send("v1.0.1", None);
-    device.run(&["receive", &stream]).failed(9, "device node");
-    fs::remove_file(builder.tree("work/null")).unwrap();
-    sh(
-        "python3",
-        &[
-            "-c",
-            "import os, sys; os.setxattr(sys.argv[1], 'user.overlay.opaque', b'y')",
-            builder.tree("work/bin").to_str().unwrap(),
-        ],
-    );
-    let stream = builder.send("v1.0.2", None);
-    device.run(&["receive", &stream]).failed(9, "overlay");
-    nothing_remains(&device);
+    let before = device.snapshot();
+    device.result(&["receive", &release.stream(0)], "already-there");
+    // Not even the stream is needed to say so.
+    fs::write(release.stream(0), "").unwrap();
+    device.result(&["receive", &release.file()], "already-there");
+    assert_eq!(device.snapshot(), before);
 }
 
 #[test]
-fn names_and_epochs() {
+fn increments_build_on_what_was_received() {
     let Some(device) = Device::new() else { return };
     let builder = Builder::new();
-    let stream = builder.release("rootfs", None);
-    device
-        .run(&["receive", &stream])
-        .failed(9, "is not a version name");
-    device.result(&["receive", &stream, "--version", "2.0.0"], "received");
-    assert_eq!(names(&device.store("deploy")), ["2.0.0"]);
-
-    let epoch = |text: &str| {
-        fs::create_dir_all(builder.tree("work/share/op-dbus")).unwrap();
-        fs::write(builder.tree("work/share/op-dbus/epoch"), text).unwrap();
-    };
-    epoch("7\n");
-    let stream = builder.release("v2.1.0", None);
-    assert_eq!(device.json(&["receive", &stream])["epoch"], 7);
-    epoch("seven");
-    let stream = builder.release("v2.2.0", None);
-    device
-        .run(&["receive", &stream])
-        .failed(9, "share/op-dbus/epoch");
-    fs::remove_file(builder.tree("work/share/op-dbus/epoch")).unwrap();
-    std::os::unix::fs::symlink("/etc/hostname", builder.tree("work/share/op-dbus/epoch")).unwrap();
-    let stream = builder.release("v2.3.0", None);
-    device
-        .run(&["receive", &stream])
-        .failed(9, "share/op-dbus/epoch");
-}
-
-#[test]
-fn an_epoch_below_the_floor_is_not_staged() {
-    let Some(mut device) = Device::new() else {
-        return;
-    };
-    let builder = Builder::new();
-    let old = builder.release("v1.0.0", None);
-    fs::create_dir_all(builder.tree("work/share/op-dbus")).unwrap();
-    fs::write(builder.tree("work/share/op-dbus/epoch"), "2").unwrap();
-    let new = builder.release("v2.0.0", None);
-    device.result(&["receive", &old], "received");
-    device.result(&["receive", &new], "received");
-    device.result(&["stage", "v2.0.0"], "on-trial");
-    device.boot();
-    device.result(&["bless"], "trial");
-    device
-        .run(&["stage", "v1.0.0"])
-        .failed(8, "below this device's floor 2");
-    device.result(&["stage", "v1.0.0", "--allow-old-epoch"], "on-trial");
-}
-
-#[test]
-fn an_increment_needs_its_parent() {
-    let Some(device) = Device::new() else { return };
-    let builder = Builder::new();
-    builder.release("v1.0.0", None);
-    let step = builder.release("v1.1.0", Some("v1.0.0"));
-    device
-        .run(&["receive", &step])
-        .failed(9, "receive the version it builds on first");
-    nothing_remains(&device);
-}
-
-#[test]
-fn a_version_is_never_replaced_by_another_of_its_name() {
-    let Some(device) = Device::new() else { return };
-    let builder = Builder::new();
+    // A name that is no text, and one as long as names may be.
+    let odd = std::ffi::OsStr::from_bytes(b"bin/\xff\xfe\n");
+    fs::write(builder.tree("work").join(odd), "odd").unwrap();
+    fs::write(builder.tree("work").join("n".repeat(255)), "long").unwrap();
     let first = builder.release("v1.0.0", None);
+    fs::write(builder.tree("work/bin/more"), noise(100_000)).unwrap();
+    fs::write(builder.tree("work").join(odd), "changed").unwrap();
+    let second = builder.release("v1.1.0", Some("v1.0.0"));
     device.result(&["receive", &first], "received");
-    let other = Builder::new();
-    let second = other.release("v1.0.0", None);
-    let before = names(&device.store("deploy"));
+    device.result(&["receive", &second], "received");
+    let tree = device.store("deploy/v1.1.0");
+    assert_eq!(fs::read(tree.join(odd)).unwrap(), b"changed");
+    assert_eq!(fs::read_to_string(tree.join("version")).unwrap(), "v1.1.0");
+    device.result(&["verify", "--deep"], "sound");
+}
+
+#[test]
+fn a_manifest_takes_the_stream_that_fits() {
+    let Some(device) = Device::new() else { return };
+    let builder = Builder::new();
+    let first = builder.publish("v1.0.0", &[None]);
+    fs::write(builder.tree("work/more"), "more").unwrap();
+    let second = builder.publish("v1.1.0", &[None, Some("v1.0.0")]);
+    let chosen = |release: &crate::builder::Release| {
+        let received = device.result(&["receive", &release.file()], "received");
+        received["stream"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(chosen(&first), "v1.0.0.btrfs.zst");
+    assert_eq!(chosen(&second), "v1.1.0.from-v1.0.0.btrfs.zst");
+    // Where the increment was not fetched, the full one.
+    let third = builder.publish("v1.2.0", &[None, Some("v1.1.0")]);
+    fs::remove_file(third.stream(1)).unwrap();
+    assert_eq!(chosen(&third), "v1.2.0.btrfs.zst");
+    // Nothing that fits: which one to fetch is said.
+    fs::write(builder.tree("work/x"), "x").unwrap();
+    builder.publish("v1.3.0", &[None]);
+    let fourth = builder.publish("v1.4.0", &[None, Some("v1.3.0")]);
+    fs::remove_file(fourth.stream(0)).unwrap();
     device
-        .run(&["receive", &second])
-        .failed(8, "another release of this name");
-    assert_eq!(names(&device.store("deploy")), before);
-    device.result(&["receive", &first], "already-there");
+        .run(&["receive", &fourth.file()])
+        .failed(9, "fetch v1.4.0.btrfs.zst too");
+    fs::remove_file(fourth.stream(1)).unwrap();
+    device
+        .run(&["receive", &fourth.file()])
+        .failed(9, "none of its streams is beside it");
+    assert_eq!(refusals(&device), 2);
+}
+
+#[test]
+fn standard_input_and_fifos_are_streams_too() {
+    let Some(device) = Device::new() else { return };
+    let builder = Builder::new();
+    let first = builder.publish("v1.0.0", &[None]);
+    let second = builder.publish("v1.1.0", &[None]);
+    let receive = |release: &crate::builder::Release, args: &[&str]| {
+        let file = release.file();
+        let args = [&["receive"], args, &["--manifest", &file, "--json"]].concat();
+        let output = device
+            .command(&args)
+            .stdin(fs::File::open(release.stream(0)).unwrap())
+            .output()
+            .unwrap();
+        crate::fixture::Ended::from(output)
+    };
+    assert!(receive(&first, &["-"]).done().contains("received"));
+    device.run(&["receive", "-"]).failed(2, "--manifest FILE");
+    device
+        .run(&["receive", "-", "--manifest", &second.file()])
+        .failed(9, "none of the streams");
+    receive(&second, &["/dev/stdin"]).done();
+
+    let third = builder.publish("v1.2.0", &[None]);
+    let fifo = device.path("fifo");
+    sh("mkfifo", &[fifo.to_str().unwrap()]);
+    let (from, to) = (third.stream(0), fifo.clone());
+    let writer = std::thread::spawn(move || {
+        // Later than the reader, which has to wait for it.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        fs::write(to, fs::read(from).unwrap()).unwrap();
+    });
+    let args = [
+        "receive",
+        fifo.to_str().unwrap(),
+        "--manifest",
+        &third.file(),
+    ];
+    device.result(&args, "received");
+    writer.join().unwrap();
+    device
+        .run(&["receive", "/dev/null", "--manifest", &third.file()])
+        .failed(1, "is a device");
 }
 
 #[test]
@@ -187,11 +152,7 @@ fn the_digest_is_of_the_content() {
         .set_modified(std::time::UNIX_EPOCH)
         .unwrap();
     let touched = builder.send("v1.0.2", None);
-    fs::set_permissions(
-        builder.tree("work/bin/app"),
-        fs::Permissions::from_mode(0o700),
-    )
-    .unwrap();
+    builder.chmod("bin/app", 0o700);
     let other_mode = builder.send("v1.0.3", None);
     let digest = |stream: &str| {
         device.json(&["receive", stream])["digest"]
@@ -207,15 +168,10 @@ fn the_digest_is_of_the_content() {
 
 #[test]
 fn an_altered_version_is_received_anew_and_the_record_knows_it_again() {
-    let Some(mut device) = Device::new() else {
+    let Some((mut device, builder)) = Device::blessed() else {
         return;
     };
-    let builder = Builder::new();
-    let stream = builder.release("v1.0.0", None);
-    device.result(&["receive", &stream], "received");
-    device.result(&["stage", "v1.0.0"], "on-trial");
-    device.boot();
-    device.result(&["bless"], "trial");
+    let stream = builder.manifest("v1.0.0");
     let tree = device.layout.deployment(&"v1.0.0".parse().unwrap());
     op_dbus_btrfs::set_read_only(&tree, false).unwrap();
     fs::write(tree.join("version"), "tampered").unwrap();
@@ -240,76 +196,188 @@ fn an_altered_version_is_received_anew_and_the_record_knows_it_again() {
 }
 
 #[test]
-fn a_file_that_changes_meanwhile_is_noticed() {
-    let Some(device) = Device::new() else { return };
-    let builder = Builder::new();
-    // More than pipe and buffers hold, so that its end is read after the change.
-    let mut noise = vec![0; 3 << 20];
-    fs::File::open("/dev/urandom")
-        .unwrap()
-        .read_exact(&mut noise)
-        .unwrap();
-    fs::write(builder.tree("work/bin/app"), noise).unwrap();
-    let first = builder.release("v1.0.0", None);
-    let second = builder.release("v1.0.1", None);
-    let child = device.path("child");
-    fs::write(
-        &child,
-        format!("#!/bin/sh\ncp {second} {first}\nexec btrfs \"$@\"\n"),
-    )
-    .unwrap();
-    fs::set_permissions(&child, fs::Permissions::from_mode(0o755)).unwrap();
-    device
-        .run(&["receive", &first, "--btrfs", child.to_str().unwrap()])
-        .failed(9, "changed while it was received");
-    nothing_remains(&device);
-}
-
-#[test]
-fn a_failing_child_is_reported_in_its_own_words() {
+fn without_reading_back_the_log_says_so() {
     let Some(device) = Device::new() else { return };
     let builder = Builder::new();
     let stream = builder.release("v1.0.0", None);
-    let child = device.path("child");
-    let run = |text: &str| {
-        fs::write(&child, text).unwrap();
-        fs::set_permissions(&child, fs::Permissions::from_mode(0o755)).unwrap();
-        device.run(&["receive", &stream, "--btrfs", child.to_str().unwrap()])
-    };
-    run("#!/bin/sh\necho 'ERROR: it is raining' >&2; exit 1\n").failed(9, "it is raining");
-    run("#!/bin/sh\ncat >/dev/null; echo 'ERROR: writing: No space left on device' >&2; exit 1\n")
-        .failed(11, "No space left");
-    // Endless talk does not fill the memory, and silence is an answer too.
-    run("#!/bin/sh\ncat >/dev/null; yes 'ERROR: x' | head -c 5000000 >&2; exit 3\n")
-        .failed(9, "x, x");
-    run("#!/bin/sh\ncat >/dev/null; exit 3\n").failed(9, "exit status: 3");
-    // One that claims to have done it.
-    run("#!/bin/sh\ncat >/dev/null; exit 0\n").failed(9, "beside its subvolume");
-    run("#!/bin/sh\ncat >/dev/null; mkdir \"$4/v1.0.0\"; exit 0\n")
-        .failed(1, "not a Btrfs subvolume");
+    let received = device.result(&["receive", &stream, "--no-read-back"], "received");
+    assert_eq!(received["read_back"], false);
+    let log = device.json(&["audit", "log", "-n", "1"]);
+    let detail = log["lines"][0]["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("not read back (--no-read-back)"),
+        "{detail}"
+    );
+
+    // What reading back is for: the manifest promises another tree.
+    let mut other = builder.publish("v1.1.0", &[None]);
+    other.edit(|manifest| manifest.tree.digest = Digest([7; 32]));
     device
-        .run(&["receive", &stream, "--btrfs", "/nonexistent"])
-        .failed(1, "install btrfs-progs");
-    nothing_remains(&device);
-    device.result(&["receive", &stream], "received");
+        .run(&["receive", &other.file()])
+        .failed(9, "what the disk holds has digest");
+    assert_eq!(names(&device.store("deploy")), ["v1.0.0"]);
+    device.result(&["receive", &other.file(), "--no-read-back"], "received");
+    device.run(&["verify", "v1.1.0"]).done();
+    let ended = device.run(&["verify", "v1.1.0", "--deep"]);
+    assert_eq!(ended.code, 9, "{ended:?}");
+    assert!(ended.stdout.contains("what the disk holds"), "{ended:?}");
 }
 
 #[test]
-fn a_full_disk_is_told_and_left_as_it_was() {
-    let Some(device) = Device::with_size(128) else {
+fn privileges_are_for_those_the_manifest_lists() {
+    let Some(device) = Device::new() else { return };
+    let builder = Builder::new();
+    builder.chmod("bin/app", 0o4755);
+    let null = builder.tree("work/null");
+    sh("mknod", &[null.to_str().unwrap(), "c", "1", "3"]);
+    let script = "import os, sys; os.setxattr(sys.argv[1], 'security.capability', bytes.fromhex('0100000200040000000000000000000000000000'))";
+    fs::write(builder.tree("work/bin/ping"), "ping").unwrap();
+    let ping = builder.tree("work/bin/ping");
+    sh("python3", &["-c", script, ping.to_str().unwrap()]);
+    let mut release = builder.publish("v1.0.0", &[None]);
+    let allowed = release.manifest.allow.clone();
+    assert_eq!(allowed.setuid, ["bin/app"]);
+    assert_eq!(allowed.devices, ["null"]);
+    assert_eq!(allowed.capabilities, ["bin/ping"]);
+
+    // Nothing listed: the stream is refused at the first command. Something
+    // else listed: the tree is.
+    let other = || vec!["bin/other".to_owned()];
+    for (index, words) in ["setuid", "device", "capabilit"].into_iter().enumerate() {
+        for listed in [Vec::new(), other()] {
+            release.edit(|manifest| {
+                manifest.allow = allowed.clone();
+                *match index {
+                    0 => &mut manifest.allow.setuid,
+                    1 => &mut manifest.allow.devices,
+                    _ => &mut manifest.allow.capabilities,
+                } = listed;
+            });
+            for args in [&["receive"][..], &["receive", "--no-read-back"]] {
+                let file = release.file();
+                device.run(&[args, &[&file]].concat()).failed(9, words);
+                nothing_remains(&device);
+            }
+        }
+    }
+    release.edit(|manifest| manifest.allow = allowed);
+    device.result(&["receive", &release.file()], "received");
+    device.result(&["verify", "v1.0.0"], "sound");
+}
+
+#[test]
+fn what_steers_overlayfs_is_never_allowed() {
+    let Some(device) = Device::new() else { return };
+    let builder = Builder::new();
+    let mut release = builder.publish("v2.0.0", &[None]);
+    let script = "import os, sys; os.setxattr(sys.argv[1], 'user.overlay.opaque', b'y')";
+    let bin = builder.tree("work/bin");
+    sh("python3", &["-c", script, bin.to_str().unwrap()]);
+    let tree = builder.tree("v1.0.0");
+    op_dbus_btrfs::snapshot(&builder.tree("work"), &tree, true).unwrap();
+    let stream = device.path("plain");
+    let (plain, tree) = (stream.to_str().unwrap(), tree.to_str().unwrap());
+    sh("btrfs", &["-q", "send", "-f", plain, tree]);
+    release.forge(0, &fs::read(&stream).unwrap());
+    let uuid = op_dbus_btrfs::info_of(&builder.tree("v1.0.0"))
+        .unwrap()
+        .uuid;
+    release.edit(|manifest| manifest.streams[0].uuid.0 = uuid);
+    device
+        .run(&["receive", &release.file()])
+        .failed(9, "overlay");
+    nothing_remains(&device);
+}
+
+#[test]
+fn the_epoch_s_floor_and_the_quarantine_hold_before_anything_is_read() {
+    let Some((mut device, builder)) = Device::blessed() else {
         return;
     };
-    let builder = Builder::with_size(512);
-    let small = builder.release("v1.0.0", None);
-    let mut noise = vec![0; 160 << 20];
-    fs::File::open("/dev/urandom")
-        .unwrap()
-        .read_exact(&mut noise)
-        .unwrap();
-    fs::write(builder.tree("work/big"), noise).unwrap();
-    let big = builder.release("v2.0.0", None);
-    let ended = device.run(&["receive", &big]);
-    assert_eq!(ended.code, 11, "{ended:?}");
-    nothing_remains(&device);
-    device.result(&["receive", &small], "received");
+    fs::write(builder.tree("work/version"), "v2.0.1").unwrap();
+    let mut newer = builder.publish("v2.0.1", &[None]);
+    newer.edit(|manifest| manifest.epoch = 2);
+    let received = device.result(&["receive", &newer.file()], "received");
+    assert_eq!(received["epoch"], 2);
+    device.result(&["stage", "v2.0.1"], "on-trial");
+    device.boot();
+    device.result(&["bless"], "trial");
+
+    fs::write(builder.tree("work/version"), "old").unwrap();
+    let old = builder.publish("v1.5.0", &[None]);
+    device
+        .run(&["receive", &old.file()])
+        .failed(8, "below this device's floor 2");
+    assert!(!names(&device.store("deploy")).contains(&"v1.5.0".to_owned()));
+    device.result(&["receive", &old.file(), "--allow-old-epoch"], "received");
+    let log = device.json(&["audit", "log", "-n", "1"]);
+    let detail = log["lines"][0]["detail"].as_str().unwrap();
+    assert!(detail.ends_with("; epoch floor overridden"), "{detail}");
+    device
+        .run(&["stage", "v1.5.0"])
+        .failed(8, "below this device's floor 2");
+
+    // The same content as one that failed, under a new name.
+    device.result(&["stage", "v1.5.0", "--allow-old-epoch"], "on-trial");
+    device.boot();
+    device.result(&["condemn"], "condemned");
+    let mut again = builder.publish("v2.5.0", &[None]);
+    again.edit(|manifest| manifest.epoch = 2);
+    device
+        .run(&["receive", &again.file()])
+        .failed(8, "is quarantined");
+    device.result(
+        &["receive", &again.file(), "--allow-quarantined"],
+        "received",
+    );
+    let status = device.status();
+    assert_eq!(
+        status["quarantine"].as_array().unwrap().len(),
+        1,
+        "{status}"
+    );
+}
+
+#[test]
+fn what_the_record_names_may_come_back_whatever_its_epoch() {
+    let Some((mut device, builder)) = Device::blessed() else {
+        return;
+    };
+    fs::write(builder.tree("work/version"), "v2").unwrap();
+    let mut new = builder.publish("v2.1.0", &[None]);
+    new.edit(|manifest| manifest.epoch = 2);
+    device.result(&["receive", &new.file()], "received");
+    device.result(&["stage", "v2.1.0"], "on-trial");
+    device.boot();
+    device.result(&["bless"], "trial");
+    // The fallback, of the old epoch, is lost.
+    op_dbus_btrfs::delete_subvolume(&device.store("deploy/v1.0.0")).unwrap();
+    let fallback = builder.manifest("v1.0.0");
+    device.result(&["receive", &fallback], "received");
+    device.result(&["verify"], "sound");
+    assert_eq!(device.status()["result"], "ok");
+}
+
+#[test]
+fn a_version_is_never_replaced_by_another_of_its_name() {
+    let Some((device, builder)) = Device::blessed() else {
+        return;
+    };
+    let other = Builder::new();
+    let second = other.release("v1.0.0", None);
+    let before = names(&device.store("deploy"));
+    device
+        .run(&["receive", &second])
+        .failed(8, "another release of this name");
+    // Not even where it is lost, as long as the boot record goes by it.
+    op_dbus_btrfs::delete_subvolume(&device.store("deploy/v1.0.0")).unwrap();
+    device
+        .run(&["receive", &second])
+        .failed(8, "this device's good version");
+    device.result(&["receive", &builder.manifest("v1.0.0")], "received");
+    assert_eq!(names(&device.store("deploy")), before);
+    let clash = other.publish("v1.0.0-x.deployment", &[None]);
+    device
+        .run(&["receive", &clash.file()])
+        .failed(8, ".deployment");
 }

@@ -4,21 +4,16 @@ use std::fs;
 
 use op_dbus_bootstate::codec;
 
-use crate::fixture::{Builder, Device, flip};
+use crate::builder::Builder;
+use crate::fixture::{Device, flip};
 
 const COPIES: [&str; 3] = ["boot/record.0", "boot/record.1", "boot/record.blessed"];
 
 /// A device whose good version is v1.0.0, running, with v1.1.0 in the store.
 fn with_good() -> Option<(Device, Builder)> {
-    let mut device = Device::new()?;
-    let builder = Builder::new();
-    let first = builder.release("v1.0.0", None);
+    let (device, builder) = Device::blessed()?;
     let second = builder.release("v1.1.0", Some("v1.0.0"));
-    device.result(&["receive", &first], "received");
     device.result(&["receive", &second], "received");
-    device.result(&["stage", "v1.0.0"], "on-trial");
-    device.boot();
-    device.result(&["bless"], "trial");
     Some((device, builder))
 }
 

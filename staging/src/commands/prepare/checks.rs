@@ -8,6 +8,8 @@ use op_dbus_activator::config::{Config, Way};
 use op_dbus_activator::files;
 
 use crate::context::Context;
+use crate::settings::Settings;
+use crate::signed;
 
 /// Warns about everything found.
 pub(crate) fn warn(context: &Context, config: &Config) {
@@ -30,6 +32,13 @@ pub(crate) fn warn(context: &Context, config: &Config) {
     let cmdline = files::read_text(Path::new("/proc/cmdline"), 64 * 1024).unwrap_or_default();
     for warning in command_line(&cmdline, config.activation.way) {
         context.warn(warning);
+    }
+}
+
+/// Warns if no release could be received.
+pub(crate) fn warn_of_keys(context: &Context, settings: &Settings) {
+    if let Err(why) = signed::keyring(context, settings) {
+        context.warn(why.to_string());
     }
 }
 

@@ -10,6 +10,7 @@ use super::{Made, make_dir, way};
 use crate::cli::device as cli;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Result};
+use crate::settings::{PRODUCT, Settings};
 
 /// The configuration that is there. A broken one must be corrected first.
 pub(crate) fn existing(context: &Context) -> Result<Option<Config>> {
@@ -36,7 +37,8 @@ pub(crate) fn wanted(
         context.warn(why);
     }
     let text = text(args, &Device::Uuid(filesystem.uuid), way);
-    let config = Config::parse(&text).map_err(|why| {
+    let parsed = Config::parse(&text).and_then(|config| Settings::parse(&text).map(|_| config));
+    let config = parsed.map_err(|why| {
         Failure::new(
             Exit::Usage,
             "the options make no valid configuration",
@@ -101,6 +103,10 @@ fn agree(
     {
         differing.push("--bus-name");
     }
+    let product = Settings::load(context)?.product;
+    if args.product.as_ref().is_some_and(|name| *name != product) {
+        differing.push("--product");
+    }
     if !differing.is_empty() {
         context.warn(format!(
             "{path} is there already and was left as it is; it differs in {}",
@@ -144,6 +150,8 @@ fn text(args: &cli::Prepare, device: &Device, way: Way) -> String {
     let _ = writeln!(text, "device = {}", quote(&device.to_string()));
     let _ = writeln!(text, "subvolume = {}", quote(subvolume));
     let _ = writeln!(text, "\n[activation]\nway = {}", quote(way));
+    let product = args.product.as_deref().unwrap_or(PRODUCT);
+    let _ = writeln!(text, "\n[receive]\nproduct = {}", quote(product));
     for Link { path, target } in &args.link {
         let _ = writeln!(
             text,
@@ -203,10 +211,14 @@ mod tests {
             }],
             unit: vec!["app.service".to_owned()],
             bus_name: vec!["org.example.App".to_owned()],
+            key: Vec::new(),
+            product: Some("gate".to_owned()),
             no_mount: false,
         };
         let device = Device::Uuid(op_dbus_bootstate::Uuid([7; 16]));
-        let config = Config::parse(&text(&args, &device, Way::Generator)).unwrap();
+        let text = text(&args, &device, Way::Generator);
+        assert_eq!(Settings::parse(&text).unwrap().product, "gate");
+        let config = Config::parse(&text).unwrap();
         assert_eq!(config.store.device, device);
         assert_eq!(config.store.subvolume, "@store");
         assert_eq!(config.activation.way, Way::Generator);

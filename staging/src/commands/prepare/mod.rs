@@ -8,6 +8,7 @@
 mod checks;
 mod configuration;
 mod device;
+mod keys;
 mod mount;
 mod store;
 mod toplevel;
@@ -23,6 +24,7 @@ use op_dbus_activator::config::{Config, Way};
 use crate::cli::device as cli;
 use crate::context::{Context, Report};
 use crate::error::{Exit, Failure, Result};
+use crate::settings::Settings;
 
 use toplevel::TopLevel;
 
@@ -32,6 +34,7 @@ type Made = Vec<String>;
 /// Runs the command.
 pub(crate) fn run(context: &Context, args: &cli::Prepare) -> Result<Exit> {
     Context::require_root()?;
+    let keys = keys::read(args)?;
     let existing = configuration::existing(context)?;
     let filesystem = device::find(context, args, existing.as_ref())?;
     let (config, text) = configuration::wanted(context, args, existing.as_ref(), &filesystem)?;
@@ -43,10 +46,13 @@ pub(crate) fn run(context: &Context, args: &cli::Prepare) -> Result<Exit> {
         mount_point(context, point, &mut made)?;
     }
     configuration::write(context, existing.as_ref(), &text, &mut made)?;
+    let settings = Settings::load(context)?;
+    keys::make(context, &settings, &keys, &mut made)?;
     if !args.no_mount {
         mount::store(context, &top, &config, &mut made)?;
     }
     checks::warn(context, &config);
+    checks::warn_of_keys(context, &settings);
 
     let result = if made.is_empty() {
         "nothing-to-do"

@@ -9,11 +9,9 @@ use std::time::{Duration, Instant};
 
 use op_dbus_activator::lock::Lock;
 use op_dbus_bootstate::Version;
-use op_dbus_sendstream::Summary;
 
 use crate::context::Context;
-use crate::digest::{self, Tree};
-use crate::error::{Exit, Failure, Result};
+use crate::error::{Failure, Result};
 use crate::session::lock_failure;
 
 /// Name of the lock in `incoming/`.
@@ -34,17 +32,6 @@ pub(crate) struct Incoming {
 #[derive(Debug)]
 pub(crate) struct Area {
     path: PathBuf,
-}
-
-/// What a stream became.
-#[derive(Debug)]
-pub(crate) struct Received {
-    /// The subvolume in `incoming/`.
-    pub(crate) path: PathBuf,
-    /// Its content, as the disk holds it.
-    pub(crate) tree: Tree,
-    /// Its security epoch.
-    pub(crate) epoch: u32,
 }
 
 impl Incoming {
@@ -75,6 +62,12 @@ impl Incoming {
     pub(crate) fn available(&self) -> u64 {
         rustix::fs::statvfs(&self.path)
             .map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    /// Size of the store's file system, in bytes; zero where that can't be told.
+    pub(crate) fn size(&self) -> u64 {
+        rustix::fs::statvfs(&self.path)
+            .map_or(0, |found| found.f_blocks.saturating_mul(found.f_frsize))
     }
 
     /// After a full disk: waits until the space of what was removed is there
@@ -129,59 +122,4 @@ impl Area {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
-
-    /// Commits what was received and checks it: exactly the one subvolume of the
-    /// stream, read-only, marked as received. Then its content.
-    pub(crate) fn check(&self, summary: &Summary) -> Result<Received> {
-        op_dbus_btrfs::sync_filesystem(&self.path)?;
-        let path = self.path.join(&summary.name);
-        let refuse = |why: &dyn std::fmt::Display| {
-            Failure::new(
-                Exit::Verification,
-                path.display(),
-                why,
-                "nothing was published; send the version again",
-            )
-        };
-        let mut names = Vec::new();
-        for entry in
-            fs::read_dir(&self.path).map_err(|why| Failure::io(self.path.display(), why))?
-        {
-            names.push(
-                entry
-                    .map_err(|why| Failure::io(self.path.display(), why))?
-                    .file_name(),
-            );
-        }
-        if names != [summary.name.as_str()] {
-            return Err(refuse(&"the stream left something beside its subvolume"));
-        }
-        let info = op_dbus_btrfs::info_of(&path)?;
-        if !info.is_read_only() || info.received_uuid != summary.uuid {
-            return Err(refuse(&"the subvolume was not received completely"));
-        }
-        let tree = digest::tree(&path).map_err(|why| refuse(&why))?;
-        let epoch = epoch(&path).map_err(|why| refuse(&why))?;
-        Ok(Received { path, tree, epoch })
-    }
-}
-
-/// The release's security epoch: a number in `share/op-dbus/epoch`, 0 without it.
-fn epoch(tree: &Path) -> std::result::Result<u32, String> {
-    use std::io::Read as _;
-
-    use rustix::fs::{Mode, OFlags, ResolveFlags};
-    let name = "share/op-dbus/epoch";
-    let dir = op_dbus_btrfs::open_dir(tree).map_err(|why| why.to_string())?;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = match rustix::fs::openat2(&dir, name, flags, Mode::empty(), resolve) {
-        Ok(file) => fs::File::from(file),
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(0),
-        Err(why) => return Err(format!("{name}: {why}")),
-    };
-    let mut text = String::new();
-    let read = file.take(32).read_to_string(&mut text);
-    read.map_err(|why| format!("{name}: {why}"))?;
-    text.trim().parse().map_err(|why| format!("{name}: {why}"))
 }

@@ -2,9 +2,11 @@
 //!
 //! A read-only subvolume can't move to another directory, so a read-only
 //! snapshot is taken in `deploy/`, under a hidden name: it keeps `received_uuid`
-//! and `ctransid`. Then sync, receipt, rename, sync. A receipt beside a hidden
-//! snapshot means that only the rename is missing.
+//! and `ctransid`. Then sync, manifest and signature, receipt, rename, sync. A
+//! receipt beside a hidden snapshot means that only the rename is missing.
 
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,14 +15,14 @@ use op_dbus_activator::identity::{self, Check};
 use op_dbus_bootstate::audit::{Event, Kind};
 use op_dbus_bootstate::receipt::{self, Receipt};
 use op_dbus_bootstate::{Deployment, Digest, Record, Version};
-use op_dbus_sendstream::Summary;
 
-use super::incoming::Received;
+use super::rules;
 use crate::auditlog::{self, AuditLog};
 use crate::context::Context;
 use crate::deployments;
 use crate::error::{Exit, Failure, Result};
 use crate::session::Session;
+use crate::signed::Signed;
 
 /// How long a finished transfer waits for the store's lock.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,12 +37,32 @@ fn hidden(context: &Context, version: &Version) -> PathBuf {
 
 const HIDDEN_SUFFIX: &str = ".new";
 
-/// Settles what a killed run left in `deploy/`: with its receipt written the
-/// version is complete and only lacks its name; without, it is removed.
+/// Settles what a killed run left: with its receipt written a version is complete
+/// and only lacks its name; without, it is removed, and so is its manifest.
 pub(crate) fn settle(context: &Context) -> Result<()> {
+    settle_deployments(context)?;
+    let dir = context.layout.manifests_dir();
+    let fail = |why| Failure::io(format_args!("{}: read", dir.display()), why);
+    for entry in fs::read_dir(&dir).map_err(fail)? {
+        let name = entry.map_err(fail)?.file_name();
+        let version = name.to_str().and_then(|name| {
+            let name = name.strip_suffix(".asc").unwrap_or(name);
+            name.strip_suffix(".json")?.parse::<Version>().ok()
+        });
+        // A receipt's own name is that of no manifest: see `rules::name`.
+        if let Some(version) = version.filter(|version| rules::name(version).is_ok()) {
+            if !context.layout.receipt(&version).exists() {
+                remove(&dir.join(&name))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn settle_deployments(context: &Context) -> Result<()> {
     let dir = context.layout.deploy_dir();
     let fail = |why| Failure::io(format_args!("{}: read", dir.display()), why);
-    for entry in std::fs::read_dir(&dir).map_err(fail)? {
+    for entry in fs::read_dir(&dir).map_err(fail)? {
         let name = entry.map_err(fail)?.file_name();
         let name = name.to_string_lossy();
         let Some(version) = name
@@ -75,8 +97,18 @@ fn settle_one(context: &Context, version: &Version) -> Result<()> {
     Ok(())
 }
 
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(why) if why.kind() != io::ErrorKind::NotFound => {
+            Err(Failure::io(format_args!("{}: remove", path.display()), why))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn rename(from: &Path, to: &Path) -> Result<()> {
-    std::fs::rename(from, to)
+    fs::rename(from, to)
         .map_err(|why| Failure::io(format_args!("{}: rename", to.display()), why))?;
     op_dbus_btrfs::sync_filesystem(to)?;
     Ok(())
@@ -84,11 +116,8 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
 
 /// The version, if it is in the store already, intact, and the same one. One
 /// that was altered or lost may be received anew, unless it is running.
-pub(crate) fn already_there(
-    context: &Context,
-    version: &Version,
-    summary: &Summary,
-) -> Result<Option<Deployment>> {
+pub(crate) fn already_there(context: &Context, signed: &Signed) -> Result<Option<Deployment>> {
+    let version = &signed.manifest.version;
     let path = context.layout.deployment(version);
     let receipt = match deployments::read_receipt(&context.layout, version) {
         Ok(Some(receipt)) => receipt,
@@ -102,7 +131,7 @@ pub(crate) fn already_there(
     };
     let deployment = receipt.deployment;
     match identity::check(&path, &deployment.identity) {
-        Check::Intact if deployment.identity.received_uuid.0 == summary.uuid => {
+        Check::Intact if deployment.digest == signed.manifest.tree.digest => {
             log_if_missing(context, &deployment)?;
             Ok(Some(deployment))
         }
@@ -151,21 +180,24 @@ fn foreign(context: &Context, version: &Version) -> Failure {
     )
 }
 
-/// Publishes. Returns the receipt, durable by then.
+/// Publishes a checked subvolume. Returns the receipt, durable by then.
 pub(crate) fn publish(
     context: &Context,
-    version: &Version,
-    received: &Received,
+    signed: &Signed,
+    received: &Path,
+    detail: &str,
 ) -> Result<Receipt> {
     // A transfer may have taken long; it is worth waiting for the lock.
     let mut session = Session::open_patiently(context, PATIENCE)?;
+    let version = &signed.manifest.version;
     let made = hidden(context, version);
-    op_dbus_btrfs::snapshot(&received.path, &made, true)?;
-    let receipt = match acknowledge(context, version, received, &made) {
+    op_dbus_btrfs::snapshot(received, &made, true)?;
+    let receipt = match acknowledge(context, signed, &made) {
         Ok(receipt) => receipt,
         Err(failure) => {
             // Should this fail too, the next run settles it.
             let _ = op_dbus_btrfs::delete_subvolume(&made);
+            let _ = settle(context);
             return Err(failure);
         }
     };
@@ -184,23 +216,13 @@ pub(crate) fn publish(
             "run the command again",
         ));
     }
-    let detail = format!("{} bytes, epoch {}", receipt.bytes, deployment.epoch);
-    log(
-        context,
-        &mut session,
-        deployment,
-        Event::about(Kind::Received, deployment, detail),
-    )?;
+    let event = Event::about(Kind::Received, deployment, detail);
+    log(context, &mut session, deployment, event)?;
     Ok(receipt)
 }
 
-/// Commits the snapshot and writes its receipt.
-fn acknowledge(
-    context: &Context,
-    version: &Version,
-    received: &Received,
-    made: &Path,
-) -> Result<Receipt> {
+/// Commits the snapshot and writes what belongs to it, the receipt last.
+fn acknowledge(context: &Context, signed: &Signed, made: &Path) -> Result<Receipt> {
     op_dbus_btrfs::sync_filesystem(made)?;
     let info = op_dbus_btrfs::info_of(made)?;
     let identity = identity::of(&info);
@@ -212,22 +234,33 @@ fn acknowledge(
             "run the command again, and report this with the kernel's version",
         ));
     }
+    let manifest = &signed.manifest;
     let receipt = Receipt {
         schema: receipt::SCHEMA,
         deployment: Deployment {
-            version: version.clone(),
-            digest: received.tree.digest,
+            version: manifest.version.clone(),
+            digest: manifest.tree.digest,
             identity,
-            epoch: received.epoch,
+            epoch: manifest.epoch,
         },
-        bytes: received.tree.bytes,
+        bytes: manifest.tree.bytes,
         received_at: auditlog::now(),
     };
-    let file = context.layout.receipt(version);
-    let fail = |why| Failure::io(format_args!("{}: write", file.display()), why);
-    let mut text = serde_json::to_vec_pretty(&receipt).map_err(|why| fail(why.into()))?;
+    let file = context.layout.receipt(&manifest.version);
+    let mut text = serde_json::to_vec_pretty(&receipt)
+        .map_err(|why| Failure::io(format_args!("{}: write", file.display()), why))?;
     text.push(b'\n');
-    files::replace(&file, &text, 0o600, Durable::Yes).map_err(fail)?;
+    for (file, content) in [
+        (context.layout.manifest(&manifest.version), &signed.bytes),
+        (
+            context.layout.signature(&manifest.version),
+            &signed.signature,
+        ),
+        (file, &text),
+    ] {
+        files::replace(&file, content, 0o600, Durable::Yes)
+            .map_err(|why| Failure::io(format_args!("{}: write", file.display()), why))?;
+    }
     Ok(receipt)
 }
 

@@ -15,6 +15,9 @@ pub(crate) fn next(facts: &Facts) -> Vec<String> {
         return says;
     }
     about_record(facts, &mut says);
+    if facts.keys == Some(0) {
+        says.push("No release can be received: add the key it is signed with: op-dbus-stage prepare --key FILE".to_owned());
+    }
     let Some(record) = &facts.record else {
         return says;
     };

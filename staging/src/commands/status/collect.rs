@@ -1,5 +1,7 @@
 //! What there is to tell.
 
+use std::time::SystemTime;
+
 use op_dbus_activator::activation::Activation;
 use op_dbus_activator::identity::{self, Check};
 use op_dbus_activator::records::Records;
@@ -11,6 +13,8 @@ use serde_json::{Value, json};
 use crate::auditlog::{AuditLog, State};
 use crate::context::{Context, Report};
 use crate::deployments::Deployments;
+use crate::settings::Settings;
+use crate::signed;
 
 /// A version of the store.
 #[derive(Debug, Clone)]
@@ -44,6 +48,8 @@ pub(crate) struct Facts {
     pub(crate) versions: Vec<Known>,
     /// Lines of the audit log, if it is sound.
     pub(crate) audit_lines: Option<u64>,
+    /// Release keys that can sign, and have not ended by this device's clock.
+    pub(crate) keys: Option<usize>,
     /// What is wrong, a sentence each.
     pub(crate) problems: Vec<String>,
 }
@@ -54,8 +60,9 @@ pub(crate) fn collect(context: &Context) -> Facts {
         state: "unreadable",
         ..Facts::default()
     };
-    if let Err(why) = context.config() {
-        facts.problems.push(why.to_string());
+    match context.config() {
+        Ok(_) => keys(context, &mut facts),
+        Err(why) => facts.problems.push(why.to_string()),
     }
     match context.boot_id() {
         Ok(boot_id) => facts.boot_id = Some(boot_id),
@@ -74,6 +81,32 @@ pub(crate) fn collect(context: &Context) -> Facts {
     versions(context, &mut facts);
     audit(context, &mut facts);
     facts
+}
+
+/// Whether a release could be received. Here the clock may be asked: nothing is
+/// accepted or refused by it.
+fn keys(context: &Context, facts: &mut Facts) {
+    let keyring = Settings::load(context).and_then(|settings| signed::keyring(context, &settings));
+    let keyring = match keyring {
+        Ok(keyring) => keyring,
+        Err(why) => {
+            facts.keys = Some(0);
+            return facts.problems.push(why.to_string());
+        }
+    };
+    let now = SystemTime::now();
+    let usable = keyring
+        .certificates()
+        .iter()
+        .filter(|held| held.can_sign && held.revoked.is_none())
+        .filter(|held| held.expires.is_none_or(|ends| ends > now))
+        .count();
+    facts.keys = Some(usable);
+    if usable == 0 {
+        facts.problems.push(
+            "release keys: all have ended or are revoked; add the new one: op-dbus-stage prepare --key FILE".to_owned(),
+        );
+    }
 }
 
 fn record(context: &Context, facts: &mut Facts) {
@@ -253,6 +286,7 @@ impl Facts {
             .field("last_boot", last)
             .field("versions", versions)
             .field("audit", json!({"lines": self.audit_lines, "missed": record.map(|record| record.audit.missed)}))
+            .field("release_keys", self.keys)
             .object("problems", &self.problems)
     }
 }

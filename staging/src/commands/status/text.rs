@@ -12,6 +12,14 @@ pub(crate) fn lines(facts: &Facts, next: &[String]) -> Vec<String> {
     if let Some(record) = &facts.record {
         roles(facts, record, &mut lines);
     }
+    if let Some(keys) = facts.keys {
+        let words = match keys {
+            0 => "none: no release can be received".to_owned(),
+            1 => "1 may sign".to_owned(),
+            keys => format!("{keys} may sign"),
+        };
+        lines.push(row("Release keys", words));
+    }
     if facts.store.is_none() {
         let sequence = facts.record.as_ref().map_or_else(String::new, |record| {
             format!(", sequence {}", record.sequence)
