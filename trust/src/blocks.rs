@@ -7,6 +7,8 @@ use sequoia_openpgp::Packet;
 use sequoia_openpgp::armor::{Kind, Reader, ReaderMode};
 use sequoia_openpgp::parse::{Dearmor, PacketParserBuilder, PacketParserResult, Parse as _};
 
+use crate::text::chain;
+
 /// Most packets of a file; the shortest takes two bytes there and hundreds here.
 const MAX_PACKETS: usize = 4096;
 
@@ -51,7 +53,7 @@ pub(crate) fn packets(bytes: &[u8], content: Content) -> Result<Vec<Packet>, Str
             let mode = ReaderMode::Tolerant(Some(content.kind()));
             Reader::from_bytes(block, mode)
                 .read_to_end(&mut binary)
-                .map_err(|error| format!("its armor is damaged ({error})"))?;
+                .map_err(|error| format!("its armor is damaged ({})", chain(&error)))?;
             parse(&binary, &mut packets)?;
         }
     }
@@ -59,7 +61,9 @@ pub(crate) fn packets(bytes: &[u8], content: Content) -> Result<Vec<Packet>, Str
 }
 
 fn parse(bytes: &[u8], packets: &mut Vec<Packet>) -> Result<(), String> {
-    let damaged = |error| format!("it is not OpenPGP data ({error})");
+    let damaged = |error: sequoia_openpgp::anyhow::Error| {
+        format!("it is not OpenPGP data ({})", chain(error.as_ref()))
+    };
     let mut rest = PacketParserBuilder::from_bytes(bytes)
         .map_err(damaged)?
         .dearmor(Dearmor::Disabled)
