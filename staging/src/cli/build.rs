@@ -96,8 +96,8 @@ pub(crate) struct Send {
     /// How the files are compressed
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Compression::Zstd)]
     pub(crate) compression: Compression,
-    /// Effort of compression, 1 to 19
-    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(i32).range(1..=19))]
+    /// Effort of compression, 1 to 19. 9 makes programs a tenth smaller than 3, for three times the work
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(i32).range(1..=19))]
     pub(crate) level: i32,
     /// Send what is compressed on this file system as it is
     #[arg(long)]

@@ -338,3 +338,135 @@ fn taken(path: &Path) -> Failure {
         "name every --parent in one run, or another --output DIR",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output() -> (tempfile::TempDir, Output) {
+        let dir = tempfile::tempdir().unwrap();
+        let output = Output::open(&dir.path().join("made/on/the/way")).unwrap();
+        (dir, output)
+    }
+
+    fn names(output: &Output) -> Vec<String> {
+        let entries = fs::read_dir(&output.path).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn pending(output: &Output, names: &[&str]) -> Vec<Pending> {
+        let mut all = Vec::new();
+        for name in names {
+            let mut file = output.create(name).unwrap();
+            file.write(name.as_bytes()).unwrap();
+            all.push(file);
+        }
+        all
+    }
+
+    /// Under a hidden name, as on a file system without unnamed files.
+    fn named_beforehand(output: &Output, name: &str) -> Pending {
+        let hidden = output.hidden(name);
+        Pending {
+            name: name.to_owned(),
+            file: create_hidden(&hidden).unwrap(),
+            hidden: Some(hidden),
+        }
+    }
+
+    fn version() -> Version {
+        "v1.0.0".parse().unwrap()
+    }
+
+    #[test]
+    fn files_appear_together_and_not_before() {
+        let (_dir, output) = output();
+        let files = pending(&output, &["a", "b"]);
+        assert!(names(&output).is_empty());
+        output.publish(&version(), files).unwrap();
+        assert_eq!(names(&output), ["a", "b"]);
+        assert_eq!(fs::read_to_string(output.path("b")).unwrap(), "b");
+    }
+
+    #[test]
+    fn one_name_that_is_taken_and_none_appears() {
+        let (_dir, output) = output();
+        let files = pending(&output, &["a", "b", "c"]);
+        fs::write(output.path("c"), "mine").unwrap();
+        let why = output.publish(&version(), files).unwrap_err();
+        assert_eq!(why.kind, Exit::Refused);
+        // Even if it is taken in the very last moment.
+        let files = pending(&output, &["a", "b", "c"]);
+        assert_eq!(output.name_all(files).unwrap_err().kind, Exit::Refused);
+        assert_eq!(names(&output), ["c"]);
+        assert_eq!(fs::read_to_string(output.path("c")).unwrap(), "mine");
+    }
+
+    /// A cut after each name that is given: the next run takes away what is
+    /// there, and nothing else; once all are there, they stay.
+    #[test]
+    fn a_cut_between_two_names_is_settled() {
+        for given in 0..=3 {
+            let (_dir, output) = output();
+            fs::write(output.path("other"), "mine").unwrap();
+            let files = pending(&output, &["a", "b", "c"]);
+            let note = output.note(&version());
+            output.write_note(&note, &files).unwrap();
+            for file in files.into_iter().take(given) {
+                let path = output.path(&file.name);
+                file.link(&path).unwrap();
+            }
+            output.settle(&version(), &["a".to_owned()]).unwrap();
+            let expected: &[&str] = if given == 3 {
+                &["a", "b", "c", "other"]
+            } else {
+                &["other"]
+            };
+            assert_eq!(names(&output), expected, "after {given}");
+            output.settle(&version(), &[]).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_note_is_not_believed_blindly() {
+        let (_dir, output) = output();
+        fs::write(output.path("mine"), "").unwrap();
+        fs::write(output.path.parent().unwrap().join("outside"), "").unwrap();
+        let outside = output.path("../outside").metadata().unwrap().ino();
+        let note = output.note(&version());
+        for text in [
+            r#"[{"name":"mine","inode":1},{"name":"x","inode":1}]"#.to_owned(),
+            format!(r#"[{{"name":"../outside","inode":{outside}}},{{"name":"x","inode":1}}]"#),
+            "[{".to_owned(),
+        ] {
+            fs::write(&note, text).unwrap();
+            output.settle(&version(), &[]).unwrap();
+            assert_eq!(names(&output), ["mine"]);
+        }
+        assert!(output.path("../outside").exists());
+    }
+
+    #[test]
+    fn hidden_names_do_where_there_are_no_unnamed_files() {
+        let (_dir, output) = output();
+        let file = named_beforehand(&output, "a");
+        assert_eq!(names(&output), [".a.part"]);
+        // A run that goes on is left alone.
+        output.settle(&version(), &["a".to_owned()]).unwrap();
+        assert_eq!(names(&output), [".a.part"]);
+        output.publish(&version(), vec![file]).unwrap();
+        assert_eq!(names(&output), ["a"]);
+        // Nothing is replaced, and nothing left.
+        let file = named_beforehand(&output, "a");
+        assert!(file.link(&output.path("a")).is_err());
+        assert_eq!(names(&output), ["a"]);
+        // What a killed run left goes.
+        fs::write(output.hidden("b"), "").unwrap();
+        output.settle(&version(), &["b".to_owned()]).unwrap();
+        assert_eq!(names(&output), ["a"]);
+    }
+}

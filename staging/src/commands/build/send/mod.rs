@@ -42,6 +42,8 @@ pub(crate) fn run(context: &Context, args: &Send) -> Result<Exit> {
     let area = Area::new(&args.place);
     area.require()?;
     let _lock = area.lock(Use::Shared)?;
+    // A change that is not committed yet would move the transaction numbers later.
+    op_dbus_btrfs::sync_filesystem(area.root())?;
     let release = Release::plan(context, args, &area)?;
     let program = Program::find(&args.btrfs, args.compressed_data)?;
     let dir = args.output.clone().unwrap_or_else(|| area.releases());
