@@ -1,13 +1,12 @@
 //! Reads Btrfs send streams without trusting them.
 //!
 //! A stream is walked command by command in bounded memory: framing and CRC
-//! ([`walk`]), attributes ([`attrs`]), the shape of the whole stream ([`vet`]),
-//! and what a release may contain ([`policy`]). Nothing here touches a file
-//! system. `op-dbus-stage receive` walks a stream once completely before any
-//! other program sees it, and once more while it hands it on, command by
-//! command, so that not even a file changed in between gets past.
+//! ([`walk`]), attributes ([`attrs`]), the shape of the whole stream, and what a
+//! release may contain ([`policy`]). [`vet`] leaves it at that and touches no
+//! file system; [`Incoming`] also does what the commands say, in a subvolume of
+//! its own and nowhere else, and is done with each before it reads the next.
 //!
-//! Source of the format: kernel `fs/btrfs/send.h` and `send.c` (versions 1 and 2).
+//! Source of the format: kernel `fs/btrfs/send.h` and `send.c` (versions 1 to 3).
 
 mod apply;
 pub mod attrs;

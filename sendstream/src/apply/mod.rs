@@ -1,8 +1,19 @@
 //! Does what a stream says, as `btrfs receive` does, without trusting it.
 //!
-//! Memory: the walker's one command (192 KiB), content on its way into a file
-//! (1 MiB), one decompressed extent and the decompressor's window (128 KiB
-//! each), and 64 open directories with their paths (at most 4 KiB each).
+//! Memory: the walker's one command (64 KiB in version 1, else 192 KiB), content
+//! on its way into a file (1 MiB), one decompressed extent and the decompressor's
+//! window (128 KiB each), and 64 open directories with their paths (at most 4 KiB
+//! each): under 2 MiB, whatever the stream.
+//!
+//! What ends differently than with `btrfs receive`, and why:
+//! - An entry that the next command moves is made where it is moved to; where it
+//!   would inherit something there, it is not.
+//! - A directory's times are set when it is let go of, so they end as they were
+//!   sent also where the stream makes entries afterwards. `btrfs receive` leaves
+//!   the root of a full stream with the time of the receiving.
+//! - A file is never made over one that is there, a device never opened, and a
+//!   symlink's mode never changed.
+//! - Compressed data that cannot be decompressed is refused instead of written.
 
 mod create;
 pub(crate) mod decode;
