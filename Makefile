@@ -92,6 +92,10 @@ TARGETS :=
 fuzz: deps-fuzz ## Fuzz what reads foreign data: SECONDS=60 a target, TARGETS=
 	scripts/fuzz $(SECONDS) $(TARGETS)
 
+.PHONY: test-differential
+test-differential: deps-build ## Receiving beside btrfs receive: every tree, 60 seeds, two Debian roots
+	OP_DBUS_COMPLETE=1 OP_DBUS_MMDEBSTRAP=1 scripts/run-tests $(CARGO) test --locked -p op-dbus-sendstream --test differential -- --include-ignored --nocapture
+
 .PHONY: test
 test: deps-vm lint build check-static ## All tests; in QEMU at most 25 boots of Debian
 	@$(MAKE) --no-print-directory fuzz SECONDS=10

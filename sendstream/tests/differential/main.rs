@@ -1,14 +1,15 @@
 //! Differential test: what our applier makes of a stream equals what
 //! `btrfs receive` makes of it, path by path and to the nanosecond.
 //!
-//! Trees are written by hand ([`directed`]), drawn at random from a seed
+//! Trees are written by hand ([`directed`], [`content`]), drawn at random from a seed
 //! ([`random`]), or taken from a real system ([`real`]). Every version of a tree
 //! is sent as each kind of stream by each btrfs-progs at hand, received by ours
 //! and by theirs on file systems of their own ([`chain`]), and looked at by
 //! [`compare`], which [`damage`] shows to notice every difference it claims to.
 //!
-//! Root only. `make test-differential` runs all of it; environment:
-//! `OP_DBUS_SEED=<n>` one seed, `OP_DBUS_SEEDS=<n>` how many.
+//! Root only. `make test-differential` runs all of it; a quick run leaves some
+//! out ([`chain::complete`]). Environment: `OP_DBUS_SEED=<n>` one seed,
+//! `OP_DBUS_SEEDS=<n>` how many, `OP_DBUS_KEEP=<dir>` copies every stream there.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -20,6 +21,7 @@
 
 mod chain;
 mod compare;
+mod content;
 mod damage;
 mod directed;
 mod extents;
