@@ -182,6 +182,9 @@ pub enum Problem {
     /// An incremental stream, and nothing to apply it to.
     #[error("the stream builds on another subvolume, which was not given")]
     NoParent,
+    /// An incremental stream, and another parent than its own.
+    #[error("the stream builds on another subvolume than the one that was given")]
+    WrongParent,
     /// What the stream says could not be done.
     #[error("{path}: {operation}: {source}")]
     Apply {

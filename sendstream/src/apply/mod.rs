@@ -49,8 +49,9 @@ pub struct Destination<'a> {
     pub area: BorrowedFd<'a>,
     /// Name of the new subvolume in it; the stream's own name decides nothing.
     pub name: &'a OsStr,
-    /// The subvolume an incremental stream builds on. That it is the right one
-    /// is for the caller to make sure.
+    /// The subvolume an incremental stream builds on: the one that was the
+    /// sender's parent, or what was received of it. That its content is still
+    /// that one is for the caller to make sure.
     pub parent: Option<BorrowedFd<'a>>,
 }
 
@@ -88,7 +89,10 @@ impl<R: Read> Incoming<R> {
         let early = |problem| self.pass.error(problem);
         let parent = match (&begin.parent, destination.parent) {
             (None, _) => None,
-            (Some(_), Some(parent)) => Some(parent),
+            (Some(wanted), Some(parent)) => {
+                subvolume::is_parent(parent, wanted).map_err(early)?;
+                Some(parent)
+            }
             (Some(_), None) => return Err(early(Problem::NoParent)),
         };
         let subvolume = Subvolume::create(destination, parent).map_err(early)?;

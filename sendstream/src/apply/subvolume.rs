@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::Destination;
 use crate::error::{Problem, Shown};
-use crate::pass::Begin;
+use crate::pass::{Begin, Parent};
 
 /// A subvolume that goes away again unless it is finished.
 #[derive(Debug)]
@@ -82,6 +82,21 @@ impl Drop for Subvolume<'_> {
             // the private area, which the caller clears before its next use.
             let _ = op_dbus_btrfs::delete_subvolume_at(self.area, self.name);
         }
+    }
+}
+
+/// Whether a subvolume is the one a stream names as its parent: by the UUID it
+/// was received from, or by its own where the stream was sent.
+pub(crate) fn is_parent(found: BorrowedFd<'_>, wanted: &Parent) -> Result<(), Problem> {
+    let info = op_dbus_btrfs::subvol_info(found).map_err(|source| Problem::Apply {
+        operation: "identify the parent",
+        path: Shown::new(b""),
+        source,
+    })?;
+    if info.received_uuid == wanted.uuid || info.uuid == wanted.uuid {
+        Ok(())
+    } else {
+        Err(Problem::WrongParent)
     }
 }
 

@@ -58,7 +58,7 @@ impl Field {
         Some(Self { dir, streams })
     }
 
-    fn top(&self, path: &str) -> PathBuf {
+    pub(crate) fn top(&self, path: &str) -> PathBuf {
         self.dir.path().join("top").join(path)
     }
 

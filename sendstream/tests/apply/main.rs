@@ -181,6 +181,16 @@ fn a_refused_or_damaged_stream_leaves_nothing() {
     // Onto a tree that is not the one it was made for.
     field.script("btrfs -q subvolume create foreign");
     let why = field.refuses(&step, Some("foreign"));
+    assert!(why.contains("than the one that was given"), "{why}");
+    // Nor onto what was the right one and is so no more.
+    field.script(
+        "btrfs -q subvolume snapshot v1 changed
+         rm -r changed/bin",
+    );
+    let own = op_dbus_btrfs::info_of(&field.top("v1")).unwrap();
+    let changed = op_dbus_btrfs::open_dir(&field.top("changed")).unwrap();
+    op_dbus_btrfs::set_received(changed, own.uuid, own.ctransid).unwrap();
+    let why = field.refuses(&step, Some("changed"));
     assert!(why.contains("No such file or directory"), "{why}");
     assert!(why.contains("at byte"), "{why}");
 }
