@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::builder::{Builder, Release};
+use crate::builder::{Builder, Release, noise};
 use crate::fixture::{Device, Ended, names, nothing_remains, refusals, sh};
 
-/// A receive that has got half of its stream and waits for the rest.
+/// A receive that has got most of its stream and waits for the rest.
 struct Halfway {
     child: Child,
     /// Where the rest would come from.
     _writer: File,
 }
 
-/// Starts a receive through a FIFO and feeds it half of a release.
+/// Starts a receive through a FIFO and feeds it most of a release.
 fn halfway(device: &Device, release: &Release) -> Halfway {
     let fifo = device.path("fifo");
     // There may have been one.
@@ -34,7 +34,8 @@ fn halfway(device: &Device, release: &Release) -> Halfway {
         .unwrap();
     let mut writer = File::options().write(true).open(&fifo).unwrap();
     let bytes = fs::read(release.stream(0)).unwrap();
-    writer.write_all(&bytes[..bytes.len() / 2]).unwrap();
+    // More than the decompressor and a chunk hold back.
+    writer.write_all(&bytes[..bytes.len() - 1000]).unwrap();
     let give_up = Instant::now() + Duration::from_secs(60);
     let is_begun = || {
         names(&device.store("incoming"))
@@ -63,6 +64,7 @@ fn signal(child: &Child, signal: Signal) {
 fn a_kill_in_the_middle_of_a_receive_leaves_nothing_to_the_next_run() {
     let Some(device) = Device::new() else { return };
     let builder = Builder::new();
+    fs::write(builder.tree("work/big"), noise(2 << 20)).unwrap();
     let release = builder.publish("v1.0.0", &[None]);
     let mut running = halfway(&device, &release);
 
@@ -88,12 +90,16 @@ fn a_kill_in_the_middle_of_a_receive_leaves_nothing_to_the_next_run() {
 fn a_signal_in_the_middle_of_a_receive_clears_everything_at_once() {
     let Some(device) = Device::new() else { return };
     let builder = Builder::new();
+    fs::write(builder.tree("work/big"), noise(2 << 20)).unwrap();
     let release = builder.publish("v1.0.0", &[None]);
     for which in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let running = halfway(&device, &release);
         signal(&running.child, which);
         let ended = Ended::from(running.child.wait_with_output().unwrap());
-        ended.failed(1, "interrupted by a signal; run the same command again");
+        ended.failed(
+            1,
+            "interrupted by a signal; nothing was kept; run the same command again",
+        );
         nothing_remains(&device);
     }
     assert_eq!(refusals(&device), 3);

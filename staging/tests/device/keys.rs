@@ -41,6 +41,11 @@ pub(crate) fn keys() -> &'static Keys {
 }
 
 impl Keys {
+    /// Where gpg finds them.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
     fn gpg(&self, args: &[&str]) -> Command {
         let mut command = Command::new("gpg");
         command

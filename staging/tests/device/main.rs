@@ -18,3 +18,5 @@ mod keys;
 mod prepare;
 mod receive;
 mod record;
+mod streams;
+mod trust;

@@ -133,8 +133,9 @@ fn standard_input_and_fifos_are_streams_too() {
     ];
     device.result(&args, "received");
     writer.join().unwrap();
+    let fourth = builder.publish("v1.3.0", &[None]);
     device
-        .run(&["receive", "/dev/null", "--manifest", &third.file()])
+        .run(&["receive", "/dev/null", "--manifest", &fourth.file()])
         .failed(1, "is a device");
 }
 
