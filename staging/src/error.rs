@@ -17,7 +17,7 @@ pub enum Exit {
     Failure = 1,
     /// Wrong usage.
     Usage = 2,
-    /// The configuration is missing or wrong.
+    /// The configuration is missing or wrong, or there is no release key.
     Configuration = 3,
     /// Not root, or a permission is missing.
     Permission = 4,
@@ -29,7 +29,7 @@ pub enum Exit {
     UnknownVersion = 7,
     /// A rule refuses.
     Refused = 8,
-    /// A stream, a deployment or the audit log failed verification.
+    /// A release, a deployment or the audit log failed verification.
     Verification = 9,
     /// The boot record can't be read, or is of a newer format.
     Record = 10,
@@ -65,15 +65,15 @@ impl Exit {
             Self::Done => "done, or nothing to do",
             Self::Failure => "internal or input/output error",
             Self::Usage => "wrong usage",
-            Self::Configuration => "configuration missing or wrong",
+            Self::Configuration => "configuration missing or wrong, or no release key",
             Self::Permission => "not root, or permission missing",
             Self::Store => "store missing or not Btrfs",
             Self::Locked => "another run holds the lock",
             Self::UnknownVersion => "version not in the store",
             Self::Refused => {
-                "refused by a rule (quarantined, epoch, trial running, not this boot, quarantine full)"
+                "refused by a rule (another product, quarantined, epoch, name taken, trial running, not this boot, quarantine full)"
             }
-            Self::Verification => "bad stream, or verification failed",
+            Self::Verification => "verification failed (signature, stream, missing parent, deployment, audit log)",
             Self::Record => "boot record unreadable or of a newer format",
             Self::NoSpace => "no space left",
         }

@@ -55,7 +55,7 @@ pub(crate) struct Prepare {
     /// Name that must answer on the system bus for a boot to be healthy
     #[arg(long, value_name = "NAME")]
     pub(crate) bus_name: Vec<String>,
-    /// Certificate of a key that may sign releases (OpenPGP, armored or binary); copied into the keys' directory
+    /// Certificate of a key that may sign releases, as gpg exports it; copied into the keys' directory
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Vec<PathBuf>,
     /// The product whose releases this device takes [default: op-dbus]

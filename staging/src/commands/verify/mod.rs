@@ -80,7 +80,7 @@ pub(crate) fn run(context: &Context, args: &cli::Verify) -> Result<Exit> {
             context.require_store()?;
             stored::all(context, &keyring, args.deep)?
         }
-        Some(what) => match named(context, what)? {
+        Some(what) => match named(context, what) {
             Named::Version(version) => {
                 Context::require_root()?;
                 context.require_store()?;
@@ -129,15 +129,15 @@ enum Named<'a> {
 
 /// A path with a slash is a file; so is any other name that is no version's in
 /// the store, if there is such a file.
-fn named<'a>(context: &Context, what: &'a Path) -> Result<Named<'a>> {
+fn named<'a>(context: &Context, what: &'a Path) -> Named<'a> {
     let text = what.to_str().filter(|text| !text.contains('/'));
     let Some(version) = text.and_then(|text| text.parse::<Version>().ok()) else {
-        return Ok(Named::File(what));
+        return Named::File(what);
     };
     let is_known = deployments::read_receipt(&context.layout, &version)
         .map_or(true, |receipt| receipt.is_some());
     if !is_known && what.exists() {
-        return Ok(Named::File(what));
+        return Named::File(what);
     }
-    Ok(Named::Version(version))
+    Named::Version(version)
 }
