@@ -50,6 +50,11 @@ impl Progress {
         Self { form }
     }
 
+    /// Whether it would be shown how much is left, which may take work to know.
+    pub(crate) fn shows_what_is_left(self) -> bool {
+        matches!(self.form, Form::Bar)
+    }
+
     /// Begins a phase of so many bytes; none if that is not known.
     pub(crate) fn phase(self, what: impl Into<String>, bytes: Option<u64>) -> Phase {
         let what = what.into();

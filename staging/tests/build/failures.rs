@@ -167,7 +167,7 @@ fn what_is_told_while_it_runs() {
     let Some(site) = Site::new() else { return };
     site.version("v1.0.0");
     let Ended { stderr, stdout, .. } = site.run(&["send", "v1.0.0"]);
-    assert!(stderr.contains("v1.0.0.btrfs.zst: "), "{stderr}");
+    assert!(stderr.contains("sending v1.0.0.btrfs.zst\n"), "{stderr}");
     assert!(
         stderr
             .lines()

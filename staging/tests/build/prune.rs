@@ -64,7 +64,7 @@ fn what_can_t_be_read_stops_it() {
     let before = names(&site.path("b/versions"));
     let path = site.path("b/releases/v1.1.0.json");
     let good = fs::read(&path).unwrap();
-    for bad in [&good[..good.len() - 2], b"", &[b' '; 5 << 20]] {
+    for bad in [&good[..good.len() - 2], b"", &vec![b' '; 5 << 20]] {
         fs::write(&path, bad).unwrap();
         site.run(&["prune", "--source", "--keep", "1"])
             .failed(9, "v1.1.0.json");

@@ -87,10 +87,10 @@ fn from_golden_to_a_signed_release() {
     fs::remove_file(&signature).unwrap();
     site.gpg(&["--detach-sign", "--armor", &path]);
     let keyring = op_dbus_trust::Keyring::from_bytes(&fs::read(&keys).unwrap(), Path::new("keys"));
-    let signer = keyring
+    let verified = keyring
         .unwrap()
         .verify(&fs::read(&path).unwrap(), &fs::read(&signature).unwrap());
-    assert_eq!(signer.unwrap().fingerprint, fingerprint);
+    assert_eq!(verified.unwrap().fingerprint, fingerprint);
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn every_form_of_file() {
         let manifest = Manifest::parse(&fs::read(out.join("v1.0.0.json")).unwrap()).unwrap();
         check(out, &manifest, &manifest.streams[0]);
         let plain = form.contains(&"none");
-        assert_eq!(manifest.streams[0].file.ends_with(".zst"), !plain);
+        assert_eq!(manifest.streams[0].file == "v1.0.0.btrfs.zst", !plain);
         if form.contains(&"--compressed-data") {
             assert!(
                 manifest.streams[0].stream_bytes < 600_000,
@@ -296,12 +296,12 @@ fn whatever_is_sent_is_a_manifest_that_is_read() {
             let path = site
                 .golden("share")
                 .join(OsStr::from_bytes(&name.replace_slash()));
-            let size = usize::try_from(next(40_000)).unwrap();
+            let length = usize::try_from(next(40_000)).unwrap();
             let _ = match next(4) {
                 0 => fs::create_dir(&path),
                 1 => symlink("nowhere", &path),
-                2 => fs::write(&path, vec![b'x'; size]),
-                _ => fs::write(&path, noise(size)),
+                2 => fs::write(&path, vec![b'x'; length]),
+                _ => fs::write(&path, noise(length)),
             };
         }
         let version = format!("v0.{round}.{}-rc.{}", next(99), next(99));

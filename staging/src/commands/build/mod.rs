@@ -33,3 +33,8 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
         Command::Prune(args) => prune::run(context, args),
     }
 }
+
+/// A number of bytes for people.
+fn size(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}

@@ -126,7 +126,7 @@ impl Output {
                 .collect::<Vec<_>>(),
         )?;
         let note = self.note(version);
-        self.write_note(&note, &pending)?;
+        Self::write_note(&note, &pending)?;
         let result = self.name_all(pending);
         // Should this fail, the next run does it.
         let cleared = fs::remove_file(&note).and_then(|()| self.sync());
@@ -211,7 +211,7 @@ impl Output {
             .map_err(fail)
     }
 
-    fn write_note(&self, note: &Path, pending: &[Pending]) -> Result<()> {
+    fn write_note(note: &Path, pending: &[Pending]) -> Result<()> {
         let fail = |why| Failure::io(format_args!("{}: write", note.display()), why);
         let mut noted = Vec::new();
         for file in pending {
@@ -415,7 +415,7 @@ mod tests {
             fs::write(output.path("other"), "mine").unwrap();
             let files = pending(&output, &["a", "b", "c"]);
             let note = output.note(&version());
-            output.write_note(&note, &files).unwrap();
+            Output::write_note(&note, &files).unwrap();
             for file in files.into_iter().take(given) {
                 let path = output.path(&file.name);
                 file.link(&path).unwrap();

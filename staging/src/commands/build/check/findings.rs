@@ -36,7 +36,7 @@ pub(crate) struct Findings {
 impl Findings {
     /// All is well.
     pub(crate) fn ok(&mut self, subject: &'static str, found: impl Into<String>) {
-        self.push(subject, State::Ok, found.into(), None);
+        self.push(subject, State::Ok, &found.into(), None);
     }
 
     /// Something to look at.
@@ -46,7 +46,7 @@ impl Findings {
         found: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        self.push(subject, State::Warning, found.into(), Some(remedy.into()));
+        self.push(subject, State::Warning, &found.into(), Some(&remedy.into()));
     }
 
     /// Something in the way.
@@ -56,16 +56,15 @@ impl Findings {
         found: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        self.push(subject, State::Problem, found.into(), Some(remedy.into()));
+        self.push(subject, State::Problem, &found.into(), Some(&remedy.into()));
     }
 
-    fn push(&mut self, subject: &'static str, state: State, found: String, remedy: Option<String>) {
-        let found = printable(&found);
+    fn push(&mut self, subject: &'static str, state: State, found: &str, remedy: Option<&String>) {
         self.list.push(Finding {
             subject,
             state,
-            found,
-            remedy: remedy.map(|remedy| printable(&remedy)),
+            found: printable(found),
+            remedy: remedy.map(|remedy| printable(remedy)),
         });
     }
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::findings::Findings;
 use crate::commands::build::area::Area;
 use crate::commands::build::send::program::Program;
-use crate::commands::build::send::progress::size;
+use crate::commands::build::size;
 
 /// Whether it may do what is needed.
 pub(crate) fn root(findings: &mut Findings) -> bool {
@@ -76,7 +76,7 @@ pub(crate) fn gpg(program: &Path, findings: &mut Findings) {
 }
 
 /// Whether a line of gpg's listing is a secret key that is neither revoked nor
-/// expired and can sign: fields 1, 2 and 12 of GnuPG's doc/DETAILS. The capital
+/// expired and can sign: fields 1, 2 and 12 of `GnuPG`'s doc/DETAILS. The capital
 /// S on a primary key speaks for its subkeys too.
 fn can_sign(line: &str) -> bool {
     let fields: Vec<_> = line.split(':').collect();

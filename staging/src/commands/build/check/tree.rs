@@ -13,7 +13,7 @@ use super::findings::Findings;
 use super::scan::{self, Scan};
 use super::units;
 use crate::commands::build::epoch;
-use crate::commands::build::send::progress::size;
+use crate::commands::build::size;
 
 /// Where a version's units are, from the root of its tree.
 const UNITS: &str = "lib/systemd/system";
@@ -131,7 +131,7 @@ pub(crate) fn expected(golden: &Path, expect: &[PathBuf], findings: &mut Finding
         }
         return;
     }
-    match names(&golden.join(PROGRAMS), |path| is_program(path)) {
+    match names(&golden.join(PROGRAMS), is_program) {
         0 => findings.problem(
             "programs",
             format!("no executable in {PROGRAMS}/"),

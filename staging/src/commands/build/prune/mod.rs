@@ -16,7 +16,7 @@ use op_dbus_bootstate::Version;
 use op_dbus_release::manifest::{self, Manifest};
 
 use super::area::{Area, Frozen, Use};
-use super::send::progress::size;
+use super::size;
 use crate::cli::build::Prune;
 use crate::context::{Context, Report};
 use crate::error::{Exit, Failure, Result};

@@ -9,12 +9,12 @@
 //!
 //! Whatever ends a run before that leaves nothing to be seen.
 
+mod estimate;
 mod plan;
 pub(crate) mod program;
-pub(crate) mod progress;
 mod stream;
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use op_dbus_bootstate::{Digest, Version};
 use op_dbus_release::manifest::{self, Allow, Manifest};
@@ -26,19 +26,28 @@ use super::area::{Area, Frozen, Use};
 use super::check;
 use super::epoch;
 use super::output::{Output, Pending};
+use super::size;
 use crate::auditlog;
 use crate::cli::build::Send;
 use crate::context::{Context, Report};
 use crate::error::{Exit, Failure, Result};
+use crate::progress::Progress;
 
 use plan::Plan;
 use program::Program;
-use progress::{Progress, size};
 use stream::{Form, Job};
 
 /// Runs the command.
 pub(crate) fn run(context: &Context, args: &Send) -> Result<Exit> {
     Context::require_root()?;
+    manifest::check_product(&args.product).map_err(|why| {
+        Failure::new(
+            Exit::Refused,
+            "--product",
+            why,
+            "name what devices are told to take: --product NAME",
+        )
+    })?;
     let area = Area::new(&args.place);
     area.require()?;
     let _lock = area.lock(Use::Shared)?;
@@ -55,7 +64,7 @@ pub(crate) fn run(context: &Context, args: &Send) -> Result<Exit> {
     let privileged = allowed(args, &release.version)?;
     let progress = Progress::new(context);
     let manifest = release.make(args, &program, &output, &privileged, progress)?;
-    report(context, args, &manifest, dir)
+    report(context, args, &manifest, &dir)
 }
 
 /// What a run makes, and of what.
@@ -142,18 +151,20 @@ impl Release {
             let parent_name = parent.map(|(parent, _)| parent.version.as_str());
             let name = stream::file_name(args.version.as_str(), parent_name, args.compression);
             let file = output.create(&name)?;
-            let meter = progress.begin(&name, parent.is_none().then_some(tree.bytes));
+            let bytes = match parent {
+                None => Some(tree.bytes),
+                Some((parent, _)) if progress.shows_what_is_left() => {
+                    estimate::content(program, &self.version, parent)
+                }
+                Some(_) => None,
+            };
             let job = Job {
                 version: &self.version,
                 parent,
                 file: &file,
             };
-            let made = stream::make(program, &job, &policy, form, &meter)?;
-            meter.done(&format!(
-                "{} of {}",
-                size(made.size),
-                size(made.stream_bytes)
-            ));
+            let phase = progress.phase(format!("sending {name}"), bytes);
+            let made = stream::make(program, &job, &policy, form, &phase.meter())?;
             streams.push(made);
             pending.push(file);
         }
@@ -192,11 +203,9 @@ impl Release {
 }
 
 fn digest(frozen: &Frozen, progress: Progress) -> Result<manifest::Tree> {
-    let meter = progress.begin(&format!("{}: content digest", frozen.version), None);
+    let _phase = progress.phase(format!("content digest of {}", frozen.version), None);
     let found = tree::digest(&frozen.path, Cache::Keep).map_err(|why| unusable(frozen, why))?;
-    let tree = found.tree;
-    meter.done(&format!("{} in {} entries", size(tree.bytes), tree.entries));
-    Ok(tree)
+    Ok(found.tree)
 }
 
 fn unusable(frozen: &Frozen, why: impl std::fmt::Display) -> Failure {
@@ -278,17 +287,20 @@ fn publish(output: &Output, manifest: &Manifest, mut pending: Vec<Pending>) -> R
             "correct what it names, or make fewer streams in one run",
         )
     })?;
-    let mut sums = String::new();
+    let mut sums = Vec::new();
     let own = Digest(Sha256::digest(&bytes).into());
     let streams = manifest
         .streams
         .iter()
         .map(|stream| (&stream.sha256, stream.file.as_str()));
     for (digest, file) in streams.chain([(&own, name.as_str())]) {
-        sums.push_str(&format!("{digest}  {file}\n"));
+        sums.push(format!("{digest}  {file}\n"));
     }
     for (name, content) in [
-        (format!("{}.sha256", manifest.version), sums.as_bytes()),
+        (
+            format!("{}.sha256", manifest.version),
+            sums.concat().as_bytes(),
+        ),
         (name.clone(), &bytes),
     ] {
         let mut file = output.create(&name)?;
@@ -320,7 +332,7 @@ fn same_uuid(parent: &Frozen, version: &Frozen) -> Failure {
     )
 }
 
-fn report(context: &Context, args: &Send, manifest: &Manifest, dir: PathBuf) -> Result<Exit> {
+fn report(context: &Context, args: &Send, manifest: &Manifest, dir: &Path) -> Result<Exit> {
     let path = dir.join(format!("{}.json", args.version));
     let mut report = Report::new("send", "written")
         .field("manifest", path.to_string_lossy())

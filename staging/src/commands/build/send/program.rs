@@ -66,19 +66,35 @@ impl Program {
 
     /// Starts sending a subvolume, whole or as what is new since its parent.
     pub(crate) fn send(&self, path: &Path, parent: Option<&Path>) -> Result<Sending> {
-        let mut command = Command::new(&self.path);
-        command.arg("send");
-        if let Some(version) = self.protocol {
-            command.args(["--proto", &version.to_string()]);
-        }
+        let mut command = self.command();
         if self.compressed {
             command.arg("--compressed-data");
         }
         if let Some(parent) = parent {
             command.arg("-p").arg(parent);
         }
+        command.arg(path);
+        self.start(command)
+    }
+
+    /// Likewise, with the length of what is new in its place.
+    pub(crate) fn send_without_data(&self, path: &Path, parent: &Path) -> Result<Sending> {
+        let mut command = self.command();
+        command.arg("--no-data").arg("-p").arg(parent).arg(path);
+        self.start(command)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        command.arg("send");
+        if let Some(version) = self.protocol {
+            command.args(["--proto", &version.to_string()]);
+        }
+        command
+    }
+
+    fn start(&self, mut command: Command) -> Result<Sending> {
         let mut child = command
-            .arg(path)
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

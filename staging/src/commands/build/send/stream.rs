@@ -9,11 +9,11 @@ use op_dbus_release::manifest;
 use op_dbus_sendstream::{Policy, Problem, StreamError, Summary, vet_into};
 
 use super::program::Program;
-use super::progress::Meter;
 use crate::cli::build::Compression;
 use crate::commands::build::area::Frozen;
 use crate::commands::build::output::Pending;
 use crate::error::{Exit, Failure, Result};
+use crate::progress::Meter;
 
 /// How far zstd may look back, as a power of two: what devices give room for.
 const WINDOW_LOG: u32 = 23;
@@ -57,7 +57,7 @@ pub(crate) fn make(
     let mut sending = program.send(&job.version.path, parent)?;
     let source = BufReader::with_capacity(BUFFER, sending.by_ref());
     let vetted = vet_into(source, policy, |part| {
-        meter.add(part.len());
+        meter.add(part.len() as u64);
         sink.write_all(part)
     });
     let summary = match vetted {
