@@ -95,7 +95,7 @@ pub(crate) fn extents(corpus: &Corpus) -> io::Result<()> {
 /// Files behind the six bytes that say what is wrong with them; see the target.
 pub(crate) fn chunks(corpus: &Corpus) -> io::Result<()> {
     let stream = build::rich(1).bytes;
-    let noise: Vec<u8> = (0..150_000_u32)
+    let noise: Vec<u8> = (0..70_000_u32)
         .map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()[2])
         .collect();
     let mut frames = zstd::bulk::compress(&stream, 3)?;
