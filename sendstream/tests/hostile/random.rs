@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use op_dbus_sendstream::Policy;
 
-use crate::build::Stream;
+use crate::build::{Stream, UUID};
 use crate::cases::{CANARY_DIR, CANARY_FILE, v2};
-use crate::say::Say as _;
+use crate::say::{Range, Say as _};
 use crate::world::{NAME, World, difference};
 
 /// Streams, unless `OP_DBUS_RANDOM_STREAMS` asks for more, and attempts at a
@@ -35,6 +35,8 @@ enum Action {
     Truncate(String, u64),
     Mode(String, u32),
     Attribute(String, Vec<u8>),
+    /// To, from, and how much: all there is.
+    Clone(String, String, u64),
 }
 
 /// xorshift64*: the same stream for the same seed.
@@ -57,7 +59,7 @@ impl Chance {
 
     fn action(&mut self) -> Action {
         let path = self.path();
-        match self.below(18) {
+        match self.below(20) {
             0 | 1 => Action::File(path),
             2 | 3 => Action::Dir(path),
             4 => Action::Fifo(path),
@@ -75,6 +77,7 @@ impl Chance {
             }
             15 => Action::Truncate(path, self.below(12)),
             16 => Action::Mode(path, 0o600 | u32::try_from(self.below(0o200)).unwrap()),
+            17 | 18 => Action::Clone(path, self.path(), 0),
             _ => Action::Attribute(path, vec![u8::try_from(self.below(250)).unwrap()]),
         }
     }
@@ -95,6 +98,14 @@ impl Action {
             Self::Truncate(path, size) => stream.truncate(path, *size),
             Self::Mode(path, mode) => stream.chmod(path, u64::from(*mode)),
             Self::Attribute(path, value) => stream.set_xattr(path, b"trusted.x", value),
+            Self::Clone(to, from, length) => stream.clone_range(&Range {
+                to,
+                to_offset: 0,
+                length: *length,
+                uuid: UUID,
+                from,
+                from_offset: 0,
+            }),
         }
     }
 
@@ -136,6 +147,19 @@ impl Action {
                 let set = rustix::fs::lsetxattr(at(path)?, "trusted.x", value, flags);
                 set.map_err(io::Error::from)
             }
+            Self::Clone(to, from, length) => {
+                let (to, from) = (file(&at(to)?)?, file(&at(from)?)?);
+                op_dbus_btrfs::clone_range(from, 0, *length, to, 0)
+            }
+        }
+    }
+
+    /// Makes a clone one of all there is, which is always aligned.
+    fn fill(&mut self, root: &Path) {
+        if let Self::Clone(_, from, length) = self {
+            let meta = safe(root, from).and_then(fs::symlink_metadata);
+            // Nothing means everything to the kernel.
+            *length = meta.map_or(1, |meta| meta.len().max(1));
         }
     }
 }
@@ -158,7 +182,7 @@ fn file(path: &Path) -> io::Result<fs::File> {
     if !fs::symlink_metadata(path)?.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    fs::File::options().write(true).open(path)
+    fs::File::options().read(true).write(true).open(path)
 }
 
 /// What is below a directory.
@@ -204,7 +228,8 @@ fn story(seed: u64, reference: &Path) -> (Vec<Action>, Option<Action>) {
     let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let (mut done, mut impossible) = (Vec::new(), None);
     for _ in 0..ATTEMPTS {
-        let action = chance.action();
+        let mut action = chance.action();
+        action.fill(reference);
         match action.perform(reference) {
             Ok(()) => done.push(action),
             Err(_) => impossible = Some(action),
