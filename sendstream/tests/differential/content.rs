@@ -169,19 +169,22 @@ fn data() {
             &[before, after, last],
         );
     }
-    // Where compressed extents can't be taken over as they are.
-    let sources = [
-        ",compress-force=lzo",
-        ",compress-force=zlib",
-        ",compress-force=zstd",
+    // Where compressed extents can't be taken over as they are, and where
+    // everything is compressed again.
+    let pairs = [
+        (",compress-force=lzo", ",nodatasum"),
+        (",compress-force=zlib", ",nodatasum"),
+        (",compress-force=zstd", ",nodatasum"),
+        ("", ",compress=zstd"),
+        (",compress-force=zlib", ",compress-force=lzo"),
     ];
-    for source in some(2, &sources) {
+    for (source, target) in some(2, &pairs) {
         let setup = Setup {
-            target: ",nodatasum",
+            target,
             ..Setup::new(source)
         };
         chain(
-            &format!("data{source} onto nodatasum"),
+            &format!("data{source} onto{target}"),
             setup,
             &[before, after],
         );

@@ -151,8 +151,9 @@ fn renames() {
 
 /// A path that leads to one file while one command is done, and to another soon
 /// after: whoever keeps files open by their paths has to notice. `btrfs receive`
-/// (6.2) does not, and writes the second file's content into the first. A stream
-/// goes by inode numbers, that is by the order in which things are made here.
+/// (6.2 and 6.14) does not, and writes the second file's content into the first.
+/// A stream goes by inode numbers, that is by the order in which things are made
+/// here.
 #[test]
 fn paths_that_change_meaning() {
     fn before(root: &Path, _: Option<&Path>) {
