@@ -71,9 +71,11 @@ impl Exit {
             Self::Locked => "another run holds the lock",
             Self::UnknownVersion => "version not in the store",
             Self::Refused => {
-                "refused by a rule (another product, quarantined, epoch, name taken, trial running, not this boot, quarantine full)"
+                "refused by a rule (product, quarantine, epoch, name taken, trial running, not this boot)"
             }
-            Self::Verification => "verification failed (signature, stream, missing parent, deployment, audit log)",
+            Self::Verification => {
+                "verification failed (signature, stream, missing parent, deployment, audit log)"
+            }
             Self::Record => "boot record unreadable or of a newer format",
             Self::NoSpace => "no space left",
         }

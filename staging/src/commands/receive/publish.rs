@@ -15,6 +15,7 @@ use op_dbus_activator::identity::{self, Check};
 use op_dbus_bootstate::audit::{Event, Kind};
 use op_dbus_bootstate::receipt::{self, Receipt};
 use op_dbus_bootstate::{Deployment, Digest, Record, Version};
+use op_dbus_trust::Keyring;
 
 use super::rules;
 use crate::auditlog::{self, AuditLog};
@@ -51,7 +52,8 @@ pub(crate) fn settle(context: &Context) -> Result<()> {
         });
         // A receipt's own name is that of no manifest: see `rules::name`.
         if let Some(version) = version.filter(|version| rules::name(version).is_ok()) {
-            if !context.layout.receipt(&version).exists() {
+            let receipt = context.layout.receipt(&version).symlink_metadata();
+            if receipt.is_err_and(|why| why.kind() == io::ErrorKind::NotFound) {
                 remove(&dir.join(&name))?;
             }
         }
@@ -116,7 +118,11 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
 
 /// The version, if it is in the store already, intact, and the same one. One
 /// that was altered or lost may be received anew, unless it is running.
-pub(crate) fn already_there(context: &Context, signed: &Signed) -> Result<Option<Deployment>> {
+pub(crate) fn already_there(
+    context: &Context,
+    signed: &Signed,
+    keyring: &Keyring,
+) -> Result<Option<Deployment>> {
     let version = &signed.manifest.version;
     let path = context.layout.deployment(version);
     let receipt = match deployments::read_receipt(&context.layout, version) {
@@ -133,6 +139,10 @@ pub(crate) fn already_there(context: &Context, signed: &Signed) -> Result<Option
     match identity::check(&path, &deployment.identity) {
         Check::Intact if deployment.digest == signed.manifest.tree.digest => {
             log_if_missing(context, &deployment)?;
+            // The one that was kept may be lost, or of a key that counts no more.
+            if Signed::read(&context.layout.manifest(version), keyring).is_err() {
+                keep(context, signed)?;
+            }
             Ok(Some(deployment))
         }
         Check::Intact => Err(Failure::new(
@@ -250,18 +260,21 @@ fn acknowledge(context: &Context, signed: &Signed, made: &Path) -> Result<Receip
     let mut text = serde_json::to_vec_pretty(&receipt)
         .map_err(|why| Failure::io(format_args!("{}: write", file.display()), why))?;
     text.push(b'\n');
-    for (file, content) in [
-        (context.layout.manifest(&manifest.version), &signed.bytes),
-        (
-            context.layout.signature(&manifest.version),
-            &signed.signature,
-        ),
-        (file, &text),
-    ] {
-        files::replace(&file, content, 0o600, Durable::Yes)
-            .map_err(|why| Failure::io(format_args!("{}: write", file.display()), why))?;
-    }
+    keep(context, signed)?;
+    write(&file, &text)?;
     Ok(receipt)
+}
+
+/// Writes the manifest and its signature, byte for byte.
+fn keep(context: &Context, signed: &Signed) -> Result<()> {
+    let version = &signed.manifest.version;
+    write(&context.layout.manifest(version), &signed.bytes)?;
+    write(&context.layout.signature(version), &signed.signature)
+}
+
+fn write(file: &Path, content: &[u8]) -> Result<()> {
+    files::replace(file, content, 0o600, Durable::Yes)
+        .map_err(|why| Failure::io(format_args!("{}: write", file.display()), why))
 }
 
 /// Logs it. A version of the record that was altered or lost, and now is back

@@ -50,7 +50,8 @@ impl Finding {
         }
     }
 
-    fn line(&self) -> String {
+    /// Its line in the table, whose first column is so wide.
+    fn line(&self, width: usize) -> String {
         let state = if self.problems.is_empty() {
             "sound"
         } else {
@@ -60,13 +61,10 @@ impl Finding {
             .signer
             .as_ref()
             .map_or_else(String::new, |signer| format!(", signed by {signer}"));
-        let digest = &self.digest;
-        format!(
-            "{:<24} {digest:<16} {state:<10} {}{signer}",
-            self.name, self.checked
-        )
-        .trim_end()
-        .to_owned()
+        let (name, digest, checked) = (&self.name, &self.digest, &self.checked);
+        format!("{name:<width$}  {digest:<12}  {state:<9}  {checked}{signer}")
+            .trim_end()
+            .to_owned()
     }
 }
 
@@ -97,8 +95,10 @@ pub(crate) fn run(context: &Context, args: &cli::Verify) -> Result<Exit> {
     let mut report = Report::new("verify", result)
         .field("deep", args.deep)
         .object("findings", &findings);
+    let names = findings.iter().map(|finding| finding.name.chars().count());
+    let width = names.max().unwrap_or_default();
     for finding in &findings {
-        report = report.line(finding.line());
+        report = report.line(finding.line(width));
         for problem in &finding.problems {
             report = report.line(format!("  - {problem}"));
         }
