@@ -24,7 +24,7 @@ pub(crate) enum Command {
 /// What a check is of.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Check {
-    /// The build system and the tree that releases are made of
+    /// Check the build system, and the tree that releases are made of
     Source(Source),
 }
 

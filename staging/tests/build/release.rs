@@ -258,10 +258,13 @@ fn what_needs_permission_is_listed_or_refused() {
     let null = site.golden("share/null");
     sh("mknod", &[null.to_str().unwrap(), "c", "1", "3"]);
     fs::write(site.golden("bin/ping"), "x").unwrap();
-    sh(
-        "setcap",
-        &["cap_net_raw+ep", site.golden("bin/ping").to_str().unwrap()],
-    );
+    // cap_net_raw (13), effective and permitted: struct vfs_cap_data of version 2.
+    let data: Vec<u8> = [0x0200_0001_u32, 1 << 13, 0, 0, 0]
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .collect();
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(site.golden("bin/ping"), "security.capability", &data, flags).unwrap();
     site.version("v1.0.0");
     for words in ["bin/app", "share/null", "bin/ping"] {
         site.run(&["send", "v1.0.0"]).failed(8, words);

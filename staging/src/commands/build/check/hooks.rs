@@ -3,7 +3,8 @@
 //! Each is called with the golden path, and finds the rest in `OP_DBUS_GOLDEN`,
 //! `OP_DBUS_BUILD`, `OP_DBUS_VERSIONS` and `OP_DBUS_RELEASES`. Exit code 0 is
 //! well, anything else a problem, told in its own last words. One that takes
-//! longer than a minute is killed, and with it whatever it started.
+//! longer than a minute is killed with its process group: whatever it started, but
+//! for daemons that left it on purpose.
 
 use std::fs;
 use std::io::{self, Read};

@@ -62,8 +62,9 @@ pub(crate) fn run(context: &Context, args: &Send) -> Result<Exit> {
 
     check::require_sendable(&release.version.path)?;
     let privileged = allowed(args, &release.version)?;
+    let allow = allow(&privileged)?;
     let progress = Progress::new(context);
-    let manifest = release.make(args, &program, &output, &privileged, progress)?;
+    let manifest = release.make(args, &program, &output, allow, progress)?;
     report(context, args, &manifest, &dir)
 }
 
@@ -101,6 +102,14 @@ impl Release {
             }
             parents.push(parent);
         }
+        if usize::from(plan.full) + parents.len() > manifest::STREAMS_MAX {
+            return Err(Failure::new(
+                Exit::Refused,
+                &args.version,
+                format_args!("a release has at most {} streams", manifest::STREAMS_MAX),
+                "name fewer parents",
+            ));
+        }
         let stem = args.version.as_str();
         let full = plan.full.then_some(None);
         let deltas = plan.parents.iter().map(|parent| Some(parent.as_str()));
@@ -128,7 +137,7 @@ impl Release {
         args: &Send,
         program: &Program,
         output: &Output,
-        privileged: &[Privileged],
+        allow: Allow,
         progress: Progress,
     ) -> Result<Manifest> {
         let tree = digest(&self.version, progress)?;
@@ -145,7 +154,7 @@ impl Release {
             level: args.level,
             chunk_size: stream::chunk_size(tree.bytes.saturating_mul(jobs.len() as u64)),
         };
-        let policy = policy(privileged);
+        let policy = policy(&allow);
         let (mut streams, mut pending) = (Vec::new(), Vec::new());
         for parent in jobs {
             let parent_name = parent.map(|(parent, _)| parent.version.as_str());
@@ -176,7 +185,7 @@ impl Release {
             epoch,
             created: auditlog::now(),
             tree,
-            allow: allow(privileged)?,
+            allow,
             chunk_size: form.chunk_size,
             streams,
         };
@@ -235,12 +244,12 @@ fn allowed(args: &Send, frozen: &Frozen) -> Result<Vec<Privileged>> {
     ))
 }
 
-fn policy(privileged: &[Privileged]) -> Policy {
-    let has = |kind| privileged.iter().any(|entry| entry.kind == kind);
+/// What a device will allow by this manifest, so that it is what is published.
+fn policy(allow: &Allow) -> Policy {
     Policy {
-        devices: has(Kind::Device),
-        setuid: has(Kind::Setuid),
-        capabilities: has(Kind::Capability),
+        devices: !allow.devices.is_empty(),
+        setuid: !allow.setuid.is_empty(),
+        capabilities: !allow.capabilities.is_empty(),
         ..Policy::default()
     }
 }
@@ -358,7 +367,7 @@ fn report(context: &Context, args: &Send, manifest: &Manifest, dir: &Path) -> Re
             None => "for any device".to_owned(),
         };
         report = report.line(format!(
-            "  {:<width$}  {:>10}  {needs}",
+            "  {:<width$}  {:>11}  {needs}",
             stream.file,
             size(stream.size)
         ));

@@ -7,6 +7,7 @@ use op_dbus_bootstate::Uuid;
 use op_dbus_release::chunks::{self, Written};
 use op_dbus_release::manifest;
 use op_dbus_sendstream::{Policy, Problem, StreamError, Summary, vet_into};
+use zstd::zstd_safe::CParameter;
 
 use super::program::Program;
 use crate::cli::build::Compression;
@@ -17,6 +18,10 @@ use crate::progress::Meter;
 
 /// How far zstd may look back, as a power of two: what devices give room for.
 const WINDOW_LOG: u32 = 23;
+/// What one core compresses at a time, in bytes. By itself zstd takes four
+/// windows: small releases would then be one core's work, and the end of a large
+/// one would come long after the last byte went in.
+const JOB: u32 = 8 << 20;
 /// Room for commands on their way, in bytes.
 const BUFFER: usize = 256 * 1024;
 
@@ -161,6 +166,7 @@ impl Sink {
                 encoder.long_distance_matching(true)?;
                 let workers = std::thread::available_parallelism().map_or(1, usize::from);
                 encoder.multithread(u32::try_from(workers).unwrap_or(1))?;
+                encoder.set_parameter(CParameter::JobSize(JOB))?;
                 Ok(Self::Zstd(encoder))
             }
         }
