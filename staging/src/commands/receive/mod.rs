@@ -9,8 +9,8 @@
 //!    and applied, below a private directory in `incoming/`.
 //! 4. syncfs; then the tree is read back from the disk and must have the digest
 //!    that the manifest names, and no privileged file it does not list.
-//! 5. Under the store's lock: a read-only snapshot in `deploy/`, synced; its
-//!    identity; manifest and signature; the receipt, which is what makes it a
+//! 5. Under the store's lock: a read-only snapshot in `deploy/`, manifest and
+//!    signature, synced; its identity; the receipt, which is what makes it a
 //!    version; the audit log.
 //!
 //! The transfer itself holds only the lock of `incoming/`: a verdict on the

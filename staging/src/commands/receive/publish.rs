@@ -2,7 +2,7 @@
 //!
 //! A read-only subvolume can't move to another directory, so a read-only
 //! snapshot is taken in `deploy/`, under a hidden name: it keeps `received_uuid`
-//! and `ctransid`. Then sync, manifest and signature, receipt, rename, sync. A
+//! and `ctransid`. Then manifest and signature, sync, receipt, rename, sync. A
 //! receipt beside a hidden snapshot means that only the rename is missing.
 
 use std::fs;
@@ -141,7 +141,7 @@ pub(crate) fn already_there(
             log_if_missing(context, &deployment)?;
             // The one that was kept may be lost, or of a key that counts no more.
             if Signed::read(&context.layout.manifest(version), keyring).is_err() {
-                keep(context, signed)?;
+                keep(context, signed, Durable::Yes)?;
             }
             Ok(Some(deployment))
         }
@@ -231,8 +231,10 @@ pub(crate) fn publish(
     Ok(receipt)
 }
 
-/// Commits the snapshot and writes what belongs to it, the receipt last.
+/// Commits the snapshot and what belongs to it, then writes the receipt.
 fn acknowledge(context: &Context, signed: &Signed, made: &Path) -> Result<Receipt> {
+    // The sync of the snapshot makes them durable too.
+    keep(context, signed, Durable::No)?;
     op_dbus_btrfs::sync_filesystem(made)?;
     let info = op_dbus_btrfs::info_of(made)?;
     let identity = identity::of(&info);
@@ -260,20 +262,20 @@ fn acknowledge(context: &Context, signed: &Signed, made: &Path) -> Result<Receip
     let mut text = serde_json::to_vec_pretty(&receipt)
         .map_err(|why| Failure::io(format_args!("{}: write", file.display()), why))?;
     text.push(b'\n');
-    keep(context, signed)?;
-    write(&file, &text)?;
+    write(&file, &text, Durable::Yes)?;
     Ok(receipt)
 }
 
 /// Writes the manifest and its signature, byte for byte.
-fn keep(context: &Context, signed: &Signed) -> Result<()> {
+fn keep(context: &Context, signed: &Signed, durable: Durable) -> Result<()> {
     let version = &signed.manifest.version;
-    write(&context.layout.manifest(version), &signed.bytes)?;
-    write(&context.layout.signature(version), &signed.signature)
+    let (manifest, signature) = (&signed.bytes, &signed.signature);
+    write(&context.layout.manifest(version), manifest, durable)?;
+    write(&context.layout.signature(version), signature, durable)
 }
 
-fn write(file: &Path, content: &[u8]) -> Result<()> {
-    files::replace(file, content, 0o600, Durable::Yes)
+fn write(file: &Path, content: &[u8], durable: Durable) -> Result<()> {
+    files::replace(file, content, 0o600, durable)
         .map_err(|why| Failure::io(format_args!("{}: write", file.display()), why))
 }
 

@@ -210,12 +210,13 @@ impl Transfer<'_, '_> {
     /// Reads the tree back, unless the operator does without.
     fn privileged(&self, path: &Path) -> Result<Vec<Privileged>> {
         let fail = |why: tree::TreeError| {
-            Failure::new(
-                Exit::Verification,
-                &self.stream.file,
-                format_args!("what was received can't be read back: {why}"),
-                MEDIUM,
-            )
+            // Without the kernel's word it is the tree that is beyond a limit.
+            let remedy = match why.source.raw_os_error() {
+                Some(_) => MEDIUM,
+                None => AGAIN,
+            };
+            let why = format!("what was received can't be read back: {why}");
+            Failure::new(Exit::Verification, &self.stream.file, why, remedy)
         };
         if self.run.args.no_read_back {
             return tree::survey(path).map_err(fail);
