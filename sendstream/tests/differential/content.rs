@@ -261,7 +261,7 @@ fn sharing() {
         )
         .unwrap();
     }
-    for source in some(1, &["", ",compress=zstd", ",compress-force=lzo"]) {
+    for source in some(1, &[",compress=zstd", "", ",compress-force=lzo"]) {
         chain(
             &format!("sharing{source}"),
             Setup::new(source),
