@@ -19,6 +19,7 @@ mod random;
 mod say;
 mod world;
 
+use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ fn report(faults: &[String], count: usize) {
 #[test]
 fn every_hostile_stream_is_refused_without_a_file_system() {
     let cases = cases::all("/nowhere");
+    let rules: BTreeSet<_> = cases.iter().map(|case| &case.rule).collect();
+    assert_eq!(rules.len(), cases.len(), "one stream for each rule");
     let faults: Vec<_> = cases
         .iter()
         .filter_map(|case| vetted(case).map(|fault| format!("{}: {fault}", case.rule)))
