@@ -303,7 +303,7 @@ impl Config {
 }
 
 /// A parser's message with its line number, without its picture of the line.
-fn one_line(text: &str, why: &toml::de::Error) -> String {
+pub fn one_line(text: &str, why: &toml::de::Error) -> String {
     let message = why.message().replace('\n', " ");
     let before = why.span().and_then(|span| text.get(..span.start));
     match before {
