@@ -2,8 +2,8 @@
 //!
 //! One is the host's. Another comes from a Debian root: one that the virtual
 //! machine tests have cached, else one that mmdebstrap makes (only when
-//! `OP_DBUS_MMDEBSTRAP` is set, for it takes a minute). Such a program runs by
-//! its own loader with its own libraries.
+//! `OP_DBUS_MMDEBSTRAP` is set, for it downloads). Such a program runs by its own
+//! loader with its own libraries.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
