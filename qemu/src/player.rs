@@ -175,15 +175,24 @@ impl<'a> Player<'a> {
         let within = self.patience.command;
         let before = Standing::of(self.guest()?, within)?;
         let path = release::path_in_guest(&refused.release);
-        self.run(&refused.run(&path)?)?;
+        let run = refused.run(&path)?;
+        let said = self.checked(&run)?;
+        self.note(&format!("refused ({}): {}", run.code, said.trim()));
         before.kept(&Standing::of(self.guest()?, within)?)
     }
 
     fn run(&mut self, run: &Run) -> Result<()> {
+        self.checked(run)?;
+        self.note(&format!("{} → {}", run.argv.join(" "), run.code));
+        Ok(())
+    }
+
+    /// Runs a program, holds exit code and words against what is wanted, and
+    /// returns what it said.
+    fn checked(&mut self, run: &Run) -> Result<String> {
         let within = self.patience.command;
         let argv: Vec<&str> = run.argv.iter().map(String::as_str).collect();
         let exit = self.guest()?.run(&argv, within)?;
-        let line = argv.join(" ");
         let output = format!("{}{}", exit.stdout, exit.stderr);
         if exit.code != run.code {
             return Err(Error::Expectation(format!(
@@ -203,8 +212,7 @@ impl<'a> Player<'a> {
                 output.trim()
             )));
         }
-        self.note(&format!("{line} → {}", exit.code));
-        Ok(())
+        Ok(output)
     }
 
     fn cut_program(&mut self, cut: &Cut) -> Result<()> {
