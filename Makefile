@@ -112,5 +112,7 @@ demo: deps-vm build ## A real upgrade, and a broken one falling back, in QEMU
 	$(AS_ROOT) $(REL)/op-dbus-vm demo
 
 .PHONY: bench
-bench: deps-build build-boot ## Activation beside a shell script doing the same mounts
+bench: deps-vm build ## Activation, signed receive and tree digest beside the usual tools
 	OP_DBUS_ACTIVATE='$(CURDIR)/$(BOOT)/op-dbus-activate' $(CARGO) bench --locked --quiet -p op-dbus-activator --bench activation
+	OP_DBUS_STAGE='$(CURDIR)/$(REL)/op-dbus-stage' $(CARGO) bench --locked --quiet -p op-dbus-staging --bench receive
+	$(CARGO) bench --locked --quiet -p op-dbus-release --bench tree

@@ -27,8 +27,10 @@ mod source;
 mod space;
 mod transfer;
 
+use std::cell::RefCell;
 use std::path::Path;
 
+use op_dbus_activator::steps::Steps;
 use op_dbus_bootstate::Deployment;
 use op_dbus_bootstate::audit::{Event, Kind};
 use op_dbus_release::manifest::Stream;
@@ -56,6 +58,7 @@ struct Run<'c> {
     settings: Settings,
     interrupt: Interrupt,
     progress: Progress,
+    steps: RefCell<Steps>,
 }
 
 /// Runs the command.
@@ -69,6 +72,7 @@ pub(crate) fn run(context: &Context, args: &cli::Receive) -> Result<Exit> {
         settings: Settings::load(context)?,
         interrupt: Interrupt::install()?,
         progress: Progress::new(context),
+        steps: RefCell::default(),
     };
     match named.and_then(|named| run.receive(&named)) {
         Ok(exit) => Ok(exit),
@@ -115,6 +119,7 @@ impl Run<'_> {
         let parent = parent::find(&context.layout, &deployments, &signed.manifest, stream)?;
         let available = incoming.available();
         self.require_space(signed, stream, incoming)?;
+        self.done("checks");
 
         let transferred = transfer::Transfer {
             run: self,
@@ -134,6 +139,7 @@ impl Run<'_> {
             .field("stream", stream.file.as_str())
             .field("signer", signed.signer.fingerprint.as_str())
             .field("read_back", !self.args.no_read_back)
+            .object("steps_us", &self.steps.borrow().laps())
             .line(format!(
                 "{version} is in the store ({} MiB, digest {}), signed by {}.",
                 space::mib(receipt.bytes),
@@ -143,6 +149,11 @@ impl Run<'_> {
             .line(format!("Next: op-dbus-stage stage {version}"));
         context.print(&report)?;
         Ok(Exit::Done)
+    }
+
+    /// Ends a step, for the report.
+    fn done(&self, step: &str) {
+        self.steps.borrow_mut().done(step);
     }
 
     /// The stream to take, and where it is read from.

@@ -126,7 +126,9 @@ mod tests {
                 fitting: fitting.map(str::to_owned),
             })
         };
-        let cases: [(&[&str], &[&str], Result<&str, Nothing>); 8] = [
+        /// Files beside the manifest, versions in the store, and what is taken.
+        type Case<'a> = (&'a [&'a str], &'a [&'a str], Result<&'a str, Nothing>);
+        let cases: [Case<'_>; 8] = [
             (all, &["v1.0.0", "v1.1.0"], Ok("from-1.1")),
             (all, &["v1.0.0"], Ok("from-1.0")),
             (all, &[], Ok("full")),

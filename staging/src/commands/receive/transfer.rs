@@ -155,10 +155,13 @@ impl Transfer<'_, '_> {
         let version = &self.signed.manifest.version;
         let area = incoming.area(version)?;
         self.apply(input, area.path())?;
+        self.run.done("apply");
         let path = area.path().join(version.as_str());
         self.check(area.path(), &path)?;
         self.run.interrupt.check()?;
-        publish::publish(self.run.context, self.signed, &path, &self.detail())
+        let receipt = publish::publish(self.run.context, self.signed, &path, &self.detail())?;
+        self.run.done("publish");
+        Ok(receipt)
     }
 
     fn apply(&self, input: Input, area: &Path) -> Result<()> {
@@ -194,6 +197,7 @@ impl Transfer<'_, '_> {
         let phase = self.run.progress.phase("writing to the disk", None);
         op_dbus_btrfs::sync_filesystem(area)?;
         drop(phase);
+        self.run.done("sync");
         self.run.interrupt.check()?;
         let refuse = |why: &dyn std::fmt::Display| {
             Failure::new(Exit::Verification, &self.stream.file, why, AGAIN)
@@ -203,6 +207,7 @@ impl Transfer<'_, '_> {
             return Err(refuse(&"the subvolume was not received completely"));
         }
         let privileged = self.privileged(path)?;
+        self.run.done("read-back");
         let allow = &self.signed.manifest.allow;
         allow.permits(&privileged).map_err(|why| refuse(&why))
     }
@@ -227,16 +232,20 @@ impl Transfer<'_, '_> {
             .phase("reading it back from the disk", None);
         let found = tree::digest(path, Cache::Drop).map_err(fail)?;
         let wanted = &self.signed.manifest.tree;
-        if found.tree.digest == wanted.digest {
+        if found.tree == *wanted {
             return Ok(found.privileged);
         }
         Err(Failure::new(
             Exit::Verification,
             &self.stream.file,
             format_args!(
-                "what the disk holds has digest {}, the manifest says {}",
+                "what the disk holds has digest {}, {} bytes and {} entries; the manifest says {}, {} and {}",
                 found.tree.digest.short(),
-                wanted.digest.short()
+                found.tree.bytes,
+                found.tree.entries,
+                wanted.digest.short(),
+                wanted.bytes,
+                wanted.entries,
             ),
             MEDIUM,
         ))
