@@ -355,4 +355,14 @@ mod tests {
         assert!(matches!(play.on, Machine::Light(Suite::Trixie)));
         assert_eq!(play.set, [("new".to_owned(), "v2.0.0".to_owned())]);
     }
+
+    #[test]
+    fn a_key_is_of_one_s_own_releases() {
+        let parse = |words: &[&str]| {
+            let all = ["op-dbus-vm", "play", "upgrade", "--key", "signer.asc"];
+            Cli::try_parse_from(all.iter().chain(words))
+        };
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--releases", "here"]).is_ok());
+    }
 }
