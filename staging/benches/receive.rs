@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use nix::mount::MsFlags;
+use nix::sched::CloneFlags;
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::Value;
 
@@ -29,7 +31,9 @@ fn sh(bench: &Bench, script: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Disks, mounts, keys and streams; gone when dropped.
+/// Disks, mounts, keys and streams. The mounts are in a mount namespace of this
+/// process, and the loop devices go with the last mount: however it ends,
+/// nothing stays mounted.
 struct Bench {
     dir: tempfile::TempDir,
     program: PathBuf,
@@ -38,6 +42,9 @@ struct Bench {
 impl Bench {
     fn new(program: PathBuf, root: &Path) -> Self {
         let base = workspace().join("target/bench");
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
         let dir = tempfile::Builder::new()
             .prefix("run-")
             .tempdir_in(base)
@@ -70,7 +77,8 @@ impl Bench {
                  (cd out && sha256sum plain.btrfs > plain.sha256)
                  stage prepare --device $(cat device) --key key.asc
                  mount $(cat device) top
-                 mkdir top/by-hand"
+                 mkdir top/by-hand
+                 losetup --detach $(cat device)"
             ),
         );
         bench
@@ -148,16 +156,6 @@ fn print_peak(program: &OsStr) {
     assert!(status.success());
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
     println!("{}", usage.max_rss() / 1024);
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        let _ = self
-            .shell(
-                "umount run/op-dbus/store; umount top; losetup --detach $(cat device); umount build",
-            )
-            .output();
-    }
 }
 
 struct Contender {

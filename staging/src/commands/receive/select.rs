@@ -118,6 +118,9 @@ mod tests {
         }
     }
 
+    /// Files beside the manifest, versions in the store, and what is taken.
+    type Case<'a> = (&'a [&'a str], &'a [&'a str], Result<&'a str, Nothing>);
+
     #[test]
     fn the_smallest_that_fits_is_taken() {
         let all: &[&str] = &["full", "from-1.1", "from-1.0"];
@@ -126,8 +129,6 @@ mod tests {
                 fitting: fitting.map(str::to_owned),
             })
         };
-        /// Files beside the manifest, versions in the store, and what is taken.
-        type Case<'a> = (&'a [&'a str], &'a [&'a str], Result<&'a str, Nothing>);
         let cases: [Case<'_>; 8] = [
             (all, &["v1.0.0", "v1.1.0"], Ok("from-1.1")),
             (all, &["v1.0.0"], Ok("from-1.0")),
