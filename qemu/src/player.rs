@@ -177,7 +177,10 @@ impl<'a> Player<'a> {
         let path = release::path_in_guest(&refused.release);
         let run = refused.run(&path)?;
         let said = self.checked(&run)?;
-        self.note(&format!("refused ({}): {}", run.code, said.trim()));
+        // Progress comes before it.
+        let why = said.lines().last().unwrap_or_default();
+        let why = why.trim_start_matches("op-dbus-stage: ");
+        self.note(&format!("refused ({}): {why}", run.code));
         before.kept(&Standing::of(self.guest()?, within)?)
     }
 
