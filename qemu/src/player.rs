@@ -165,9 +165,13 @@ impl<'a> Player<'a> {
         let within = self.patience.command;
         let path = release::path_in_guest(&format!("{version}.json"));
         let guest = self.guest()?;
-        guest.check(&["op-dbus-stage", "receive", &path], within)?;
+        let received = guest.check(&["op-dbus-stage", "receive", "--json", &path], within)?;
         guest.check(&["op-dbus-stage", "stage", version], within)?;
-        self.note(&format!("received and staged {version}"));
+        let how = match stream(&received) {
+            Some(file) => format!(" ({file})"),
+            None => String::new(),
+        };
+        self.note(&format!("received and staged {version}{how}"));
         Ok(())
     }
 
@@ -390,6 +394,12 @@ impl<'a> Player<'a> {
     }
 }
 
+/// Which stream `receive --json` took; none when there was nothing to do.
+fn stream(report: &str) -> Option<String> {
+    let value: Value = serde_json::from_str(report.lines().last()?).ok()?;
+    Some(value.get("stream")?.as_str()?.to_owned())
+}
+
 fn describe(step: &Step) -> String {
     let text = format!("{step:?}");
     let mut short: String = text.chars().take(120).collect();
@@ -424,6 +434,14 @@ fn compare(what: &str, text: &str, wanted: &BTreeMap<String, Value>) -> Result<(
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn the_stream_is_read_from_the_report() {
+        let report = r#"{"command":"receive","stream":"v1.from-v0.btrfs.zst"}"#;
+        assert_eq!(stream(report).unwrap(), "v1.from-v0.btrfs.zst");
+        assert_eq!(stream(r#"{"result":"already-there"}"#), None);
+        assert_eq!(stream(""), None);
+    }
 
     #[test]
     fn null_means_absent() {
