@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::error::exit_table;
 
-/// Receives, stages, blesses and rolls back versions that the next boot activates.
+/// Makes signed releases on a build system; receives, stages, blesses and rolls them back on a device.
 #[derive(Debug, Parser)]
 #[command(name = "op-dbus-stage", version, after_help = exit_table(), disable_help_subcommand = true)]
 pub(crate) struct Cli {
