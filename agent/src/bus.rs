@@ -66,8 +66,10 @@ struct UnitState {
     restarts: u32,
     /// Services only: how the last run ended.
     result: String,
-    /// Microseconds after boot when it last became active.
+    /// Microseconds after boot when it last became active; 0 if it never was.
     since: u64,
+    /// Whether systemd is about to do something with it.
+    job: bool,
 }
 
 fn judge_unit(state: &UnitState) -> Finding {
@@ -78,6 +80,7 @@ fn judge_unit(state: &UnitState) -> Finding {
         restarts,
         result,
         since,
+        job,
     } = state;
     let tried = match restarts {
         0 => String::new(),
@@ -96,6 +99,12 @@ fn judge_unit(state: &UnitState) -> Finding {
         // systemd goes through no "failed" on the way to an automatic restart
         // that a client could see, so this state stays.
         "failed" => Finding::Lost(format!("failed ({result}){tried}")),
+        // A service that gives up its bus name before it exits is stopped by
+        // systemd, and that counts as a success: it may end here in place of
+        // "failed". One that is restarted has a job.
+        "inactive" if *since > 0 && !job => {
+            Finding::Lost(format!("stopped after it had run ({result}){tried}"))
+        }
         _ => Finding::NotYet(format!("{active} ({sub}){tried}")),
     }
 }
@@ -118,6 +127,7 @@ fn unit(connection: &Connection, name: &str) -> zbus::Result<UnitState> {
         active: property(connection, &path, UNIT, "ActiveState")?,
         sub: property(connection, &path, UNIT, "SubState")?,
         since: property(connection, &path, UNIT, "ActiveEnterTimestampMonotonic")?,
+        job: property::<(u32, OwnedObjectPath)>(connection, &path, UNIT, "Job")?.0 != 0,
         restarts: if is_service {
             property(connection, &path, SERVICE, "NRestarts")?
         } else {
@@ -205,6 +215,7 @@ mod tests {
             restarts: 2,
             result: "exit-code".to_owned(),
             since: 7,
+            job: false,
         }
     }
 
@@ -231,6 +242,21 @@ mod tests {
             judge_unit(&state("failed", "failed")),
             Finding::Lost("failed (exit-code), restarted 2 times".to_owned())
         );
+    }
+
+    #[test]
+    fn what_ran_and_stopped_is_lost_unless_it_is_about_to_start() {
+        let mut stopped = state("inactive", "dead");
+        stopped.result = "success".to_owned();
+        assert_eq!(
+            judge_unit(&stopped),
+            Finding::Lost("stopped after it had run (success), restarted 2 times".to_owned())
+        );
+        stopped.job = true;
+        assert!(matches!(judge_unit(&stopped), Finding::NotYet(_)));
+        stopped.job = false;
+        stopped.since = 0;
+        assert!(matches!(judge_unit(&stopped), Finding::NotYet(_)));
     }
 
     #[test]
