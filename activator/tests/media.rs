@@ -211,7 +211,7 @@ fn a_store_without_room_for_metadata_is_no_activation_error() {
         return;
     }
     // Data and metadata share their room here, so both run out.
-    let device = Device::made_with(&["-q", "-M"]).publish_all();
+    let device = Device::made_with(&["-M"]).publish_all();
     assert_eq!(boot_full(device), ["overlay-missing", "overlay-missing"]);
 }
 

@@ -12,12 +12,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use op_dbus_loopback::sh;
 use op_dbus_release::tree::{Cache, digest};
 
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../tests/common/mod.rs"]
 mod common;
-use common::{Disk, sh};
+use common::Disk;
 
 /// Rounds; the median of each column is printed.
 const ROUNDS: usize = 5;

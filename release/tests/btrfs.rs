@@ -6,12 +6,13 @@ use std::fs;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::symlink;
 
+use op_dbus_loopback::sh;
 use op_dbus_release::tree::{Cache, digest, survey};
 
 #[allow(dead_code, reason = "shared with the benchmark")]
 #[path = "common/mod.rs"]
 mod common;
-use common::{Disk, find, sh};
+use common::{Disk, find};
 
 /// 1 MiB that occurs nowhere else.
 fn pattern() -> Vec<u8> {

@@ -16,7 +16,6 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags};
-use nix::sched::CloneFlags;
 use op_dbus_activator::activation::Activation;
 use op_dbus_activator::layout::Layout;
 use op_dbus_activator::{identity, records::Records};
@@ -25,27 +24,7 @@ use op_dbus_bootstate::receipt::{self, Receipt};
 use op_dbus_bootstate::record::{Origin, Record, Trial};
 use op_dbus_bootstate::store::{Copy, Writer};
 use op_dbus_bootstate::{Deployment, Digest, Uuid};
-
-/// Whether a test that needs root can run; says so loudly if not.
-pub fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        eprintln!("SKIPPED: needs root for mounts and loop devices; run: make test-root");
-    }
-    root
-}
-
-/// Runs a command that must succeed.
-#[track_caller]
-pub fn sh(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{program} {args:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
+pub use op_dbus_loopback::{is_root, sh, unmount};
 
 pub struct Device {
     pub dir: tempfile::TempDir,
@@ -58,23 +37,14 @@ pub struct Device {
 
 impl Device {
     pub fn new() -> Self {
-        Self::made_with(&["-q"])
+        Self::made_with(&[])
     }
 
-    /// A device whose store's file system is made with these options.
+    /// A device whose store's file system is made with more options.
     pub fn made_with(mkfs: &[&str]) -> Self {
-        nix::sched::unshare(CloneFlags::CLONE_NEWNS).unwrap();
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
-        let dir = tempfile::Builder::new().prefix("opd").tempdir().unwrap();
+        let dir = op_dbus_loopback::private_dir("opd").unwrap();
         let image = dir.path().join("image");
-        fs::File::create(&image)
-            .unwrap()
-            .set_len(256 << 20)
-            .unwrap();
-        let mut args = mkfs.to_vec();
-        args.push(image.to_str().unwrap());
-        sh("mkfs.btrfs", &args);
+        op_dbus_loopback::image(&image, 256, mkfs);
         let uuid = superblock_uuid(&image);
         let layout = Layout::new(dir.path().join("run"), dir.path().join("root"));
         let mut device = Self {
@@ -329,19 +299,6 @@ impl Drop for Device {
         self.down();
         let _ = Command::new("losetup").args(["-d", &self.node]).output();
     }
-}
-
-/// Unmounts. For a moment a program another test is starting may hold a
-/// descriptor of ours: until it closes what it inherited, the mount is busy.
-#[track_caller]
-pub fn unmount(path: &Path) {
-    for _ in 0..200 {
-        match nix::mount::umount(path) {
-            Err(nix::errno::Errno::EBUSY) => std::thread::sleep(Duration::from_millis(10)),
-            done => return done.unwrap(),
-        }
-    }
-    panic!("{}: stays busy", path.display());
 }
 
 fn superblock_uuid(image: &Path) -> String {

@@ -6,22 +6,13 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nix::mount::{MntFlags, MsFlags};
-use nix::sched::CloneFlags;
+use op_dbus_loopback::{Volume, run};
 use op_dbus_sendstream::{Destination, Incoming, Policy, StreamError};
 
 use crate::compare::{Times, entries};
 
-/// Runs a command that must succeed.
-#[track_caller]
-fn sh(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {stderr}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 pub(crate) struct Field {
+    volume: Volume,
     dir: tempfile::TempDir,
     streams: std::cell::Cell<u32>,
 }
@@ -29,43 +20,28 @@ pub(crate) struct Field {
 impl Field {
     /// An empty file system with room for two receivers; none without root, loudly.
     pub(crate) fn new(options: &str) -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("SKIPPED: needs root for mounts and loop devices; run: make test-root");
-            return None;
-        }
-        // Only this thread and what it starts see the mount, and it goes with them.
-        nix::sched::unshare(CloneFlags::CLONE_NEWNS).unwrap();
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
-        let dir = tempfile::Builder::new().prefix("apply").tempdir().unwrap();
-        let image = dir.path().join("image");
-        fs::File::create(&image)
-            .unwrap()
-            .set_len(400 << 20)
-            .unwrap();
-        sh(Command::new("mkfs.btrfs")
-            .args(["-q", "--metadata", "single"])
-            .arg(&image));
+        let dir = op_dbus_loopback::private_dir("apply")?;
         let top = dir.path().join("top");
-        fs::create_dir(&top).unwrap();
-        sh(Command::new("mount")
-            .args(["-o", &format!("loop,{options}")])
-            .args([&image, &top]));
+        let volume = Volume::with_options(&top, 400, &["--metadata", "single"], options);
         for receiver in ["ours", "theirs"] {
-            fs::create_dir(top.join(receiver)).unwrap();
+            fs::create_dir(volume.path(receiver)).unwrap();
         }
         let streams = std::cell::Cell::new(0);
-        Some(Self { dir, streams })
+        Some(Self {
+            volume,
+            dir,
+            streams,
+        })
     }
 
     pub(crate) fn top(&self, path: &str) -> PathBuf {
-        self.dir.path().join("top").join(path)
+        self.volume.path(path)
     }
 
     /// Runs a script in the file system's root.
     #[track_caller]
     pub(crate) fn script(&self, script: &str) {
-        sh(Command::new("bash")
+        run(Command::new("bash")
             .args(["-euc", script])
             .current_dir(self.top("")));
     }
@@ -78,7 +54,7 @@ impl Field {
             .dir
             .path()
             .join(format!("stream{}", self.streams.get()));
-        sh(Command::new("btrfs")
+        run(Command::new("btrfs")
             .args(["-q", "send", "-f"])
             .arg(&file)
             .args(args)
@@ -115,7 +91,7 @@ impl Field {
         if let Err(why) = self.apply(source, name, parent.as_deref(), true) {
             panic!("{}: {why}", stream.display());
         }
-        sh(Command::new("btrfs")
+        run(Command::new("btrfs")
             .args(["-q", "receive", "-f"])
             .arg(stream)
             .arg(self.top("theirs")));
@@ -164,12 +140,5 @@ impl Field {
     /// Deletes what was received.
     pub(crate) fn clear(&self) {
         self.script("btrfs -q subvolume delete ours/* theirs/*");
-    }
-}
-
-impl Drop for Field {
-    fn drop(&mut self) {
-        // The loop device goes with its mount.
-        let _ = nix::mount::umount2(&self.top(""), MntFlags::MNT_DETACH);
     }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use std::{env, fmt, fs};
 
 use op_dbus_btrfs::snapshot;
+use op_dbus_loopback::{Volume, run};
 
 use crate::compare::report;
-use crate::lab::{Backing, Lab, Volume, run};
+use crate::lab::{Backing, Lab};
 use crate::progs;
 use crate::receiver::Receiver;
 use crate::target::{Target, clear};

@@ -5,11 +5,12 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use op_dbus_btrfs::{SubvolInfo, info_of, set_read_only, snapshot};
+use op_dbus_loopback::Volume;
 use rustix::fs::{FallocateFlags, FileType, IFlags};
 
 use crate::compare::{self, Depth, Difference, trees};
 use crate::extents::Extents;
-use crate::lab::{Backing, Lab, Volume};
+use crate::lab::{Backing, Lab};
 use crate::make::{self, Rng};
 
 /// A tree with one of everything.

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::{env, fs};
 
-use crate::lab::run;
+use op_dbus_loopback::run;
 
 /// Version as `btrfs --version` tells it, and the suite that has it.
 const WANTED: [(&str, &str); 2] = [("6.2", "bookworm"), ("6.14", "trixie")];

@@ -4,8 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use op_dbus_loopback::run;
+
 use crate::chain::{Chain, Setup, some};
-use crate::lab::{Backing, run};
+use crate::lab::Backing;
 use crate::progs::cached_roots;
 
 /// Directories of the machine that runs the test: small files, symlinks, hard

@@ -6,9 +6,9 @@ use std::io::BufReader;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
+use op_dbus_loopback::run;
 use op_dbus_sendstream::{Destination, Incoming, Policy, StreamError, Summary};
 
-use crate::lab::run;
 use crate::progs::Progs;
 
 /// What turns a stream into a subvolume.

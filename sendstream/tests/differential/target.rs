@@ -7,12 +7,13 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use op_dbus_btrfs::info_of;
+use op_dbus_loopback::Volume;
 use op_dbus_sendstream::StreamError;
 
 use crate::chain::Setup;
 use crate::compare::{self, Depth, Difference, report};
 use crate::extents::{Extents, Sharing};
-use crate::lab::{Lab, Volume};
+use crate::lab::Lab;
 use crate::look;
 use crate::receiver::Receiver;
 

@@ -6,11 +6,9 @@ use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::build::PARENT;
-use nix::mount::{MntFlags, MsFlags};
-use nix::sched::CloneFlags;
+use op_dbus_loopback::Volume;
 use op_dbus_sendstream::{Destination, Incoming, Policy, StreamError, Summary};
 use rustix::fs::{Mode, OFlags};
 
@@ -19,6 +17,7 @@ pub(crate) const NAME: &str = "received";
 
 /// Where streams are received.
 pub(crate) struct World {
+    volume: Volume,
     dir: tempfile::TempDir,
     area: OwnedFd,
     parent: OwnedFd,
@@ -26,13 +25,6 @@ pub(crate) struct World {
 
 /// Everything outside the area, in a form that shows every change.
 pub(crate) type Listing = BTreeMap<PathBuf, String>;
-
-#[track_caller]
-fn run(program: &str, args: &[&str]) {
-    let output = Command::new(program).args(args).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {args:?}: {stderr}");
-}
 
 pub(crate) fn open(path: &Path) -> OwnedFd {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -61,23 +53,9 @@ fn plant(dir: &Path) {
 impl World {
     /// None without root, loudly.
     pub(crate) fn new() -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIPPED: needs root for mounts and loop devices");
-            return None;
-        }
-        // Of this thread only: nothing stays mounted, however the test ends.
-        nix::sched::unshare(CloneFlags::CLONE_NEWNS).unwrap();
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
-        let dir = tempfile::Builder::new().prefix("oph").tempdir().unwrap();
-        let (disk, top) = (dir.path().join("disk"), dir.path().join("top"));
-        fs::File::create(&disk).unwrap().set_len(512 << 20).unwrap();
-        fs::create_dir(&top).unwrap();
-        run("mkfs.btrfs", &["-q", disk.to_str().unwrap()]);
-        run(
-            "mount",
-            &["-o", "loop", disk.to_str().unwrap(), top.to_str().unwrap()],
-        );
+        let dir = op_dbus_loopback::private_dir("oph")?;
+        let top = dir.path().join("top");
+        let volume = Volume::new(&top, 512);
         fs::create_dir(top.join("area")).unwrap();
         fs::set_permissions(top.join("area"), fs::Permissions::from_mode(0o700)).unwrap();
         plant(&top.join("secret"));
@@ -93,11 +71,16 @@ impl World {
         let (area, parent) = (open(&top.join("area")), open(&top.join("parent")));
         op_dbus_btrfs::set_received(&parent, PARENT, 7).unwrap();
         op_dbus_btrfs::set_read_only(&top.join("parent"), true).unwrap();
-        Some(Self { dir, area, parent })
+        Some(Self {
+            volume,
+            dir,
+            area,
+            parent,
+        })
     }
 
     pub(crate) fn top(&self) -> PathBuf {
-        self.dir.path().join("top")
+        self.volume.top().to_owned()
     }
 
     pub(crate) fn area(&self) -> PathBuf {
@@ -195,13 +178,6 @@ impl World {
                     .unwrap();
             }
         }
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        // The loop device goes with its last user.
-        let _ = nix::mount::umount2(&self.top(), MntFlags::MNT_DETACH);
     }
 }
 
