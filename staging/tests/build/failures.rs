@@ -7,8 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags};
+use op_dbus_loopback::sh;
 
-use crate::fixture::{Ended, Site, names, noise, sh};
+use crate::common::{Ended, noise};
+use crate::fixture::{Site, names};
 
 /// A btrfs program that does something else when it is to send.
 fn instead(site: &Site, text: &str) -> String {

@@ -1,99 +1,31 @@
 //! A build system.
 
 use std::fs;
-use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-use nix::mount::{MntFlags, MsFlags};
-use nix::sched::CloneFlags;
+use op_dbus_loopback::{Volume, sh};
 use op_dbus_release::manifest::Manifest;
 use serde_json::Value;
 
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_op-dbus-stage");
-
-/// Runs a command that must succeed.
-#[track_caller]
-pub(crate) fn sh(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {args:?}: {stderr}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-/// How one run of the program ended.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl From<Output> for Ended {
-    fn from(output: Output) -> Self {
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-}
-
-impl Ended {
-    #[track_caller]
-    pub(crate) fn done(self) -> String {
-        assert_eq!(self.code, 0, "{}", self.stderr);
-        self.stdout
-    }
-
-    /// Failed with this code; the last line on stderr holds these words and a remedy.
-    #[track_caller]
-    pub(crate) fn failed(self, code: i32, words: &str) {
-        assert_eq!(self.code, code, "{self:?}");
-        assert_eq!(self.stdout, "", "{self:?}");
-        let line = self.stderr.lines().last().unwrap();
-        assert!(line.starts_with("op-dbus-stage: "), "{line}");
-        assert!(line.contains("; "), "a remedy: {line}");
-        assert!(line.contains(words), "{words:?} in {line}");
-    }
-}
+use crate::common::{Ended, PROGRAM, noise};
 
 /// A build system with a golden subvolume.
 pub(crate) struct Site {
+    _volume: Volume,
     dir: tempfile::TempDir,
-    disk: String,
 }
 
 impl Site {
     /// None without root, loudly.
     pub(crate) fn new() -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("SKIPPED: needs root for mounts and loop devices");
-            return None;
-        }
-        nix::sched::unshare(CloneFlags::CLONE_NEWNS).unwrap();
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
-        // Short: gpg's agent listens on a socket below it.
-        let dir = tempfile::Builder::new().prefix("opr").tempdir().unwrap();
-        let image = dir.path().join("disk");
-        fs::File::create(&image)
-            .unwrap()
-            .set_len(256 << 20)
-            .unwrap();
-        sh("mkfs.btrfs", &["-q", image.to_str().unwrap()]);
-        let disk = sh("losetup", &["--find", "--show", image.to_str().unwrap()]);
-        let site = Self { dir, disk };
-        fs::create_dir(site.path("b")).unwrap();
-        let mounted = nix::mount::mount(
-            Some(site.disk.as_str()),
-            &site.path("b"),
-            Some("btrfs"),
-            MsFlags::empty(),
-            None::<&str>,
-        );
-        mounted.unwrap();
+        let dir = op_dbus_loopback::private_dir("opr")?;
+        let volume = Volume::new(&dir.path().join("b"), 256);
+        let site = Self {
+            _volume: volume,
+            dir,
+        };
         op_dbus_btrfs::create_subvolume(&site.golden("")).unwrap();
         for dir in ["bin", "lib/systemd/system", "share/op-dbus"] {
             fs::create_dir_all(site.golden(dir)).unwrap();
@@ -143,9 +75,7 @@ impl Site {
 
     #[track_caller]
     pub(crate) fn json(&self, args: &[&str]) -> Value {
-        let ended = self.run(&[args, &["--json"]].concat());
-        assert_eq!(ended.code, 0, "{args:?}: {}", ended.stderr);
-        serde_json::from_str(&ended.stdout).unwrap()
+        self.run(&[args, &["--json"]].concat()).json(args)
     }
 
     /// Freezes golden after a change.
@@ -209,16 +139,6 @@ impl Site {
     }
 }
 
-impl Drop for Site {
-    fn drop(&mut self) {
-        let _ = nix::mount::umount2(&self.path("b"), MntFlags::MNT_DETACH);
-        // The kernel detaches it once the last user is gone.
-        let _ = Command::new("losetup")
-            .args(["--detach", &self.disk])
-            .status();
-    }
-}
-
 pub(crate) fn names(dir: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(dir) else {
         return Vec::new();
@@ -228,13 +148,4 @@ pub(crate) fn names(dir: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
-}
-
-pub(crate) fn noise(length: usize) -> Vec<u8> {
-    let mut noise = vec![0; length];
-    fs::File::open("/dev/urandom")
-        .unwrap()
-        .read_exact(&mut noise)
-        .unwrap();
-    noise
 }

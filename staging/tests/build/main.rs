@@ -9,6 +9,8 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod failures;
 mod fixture;
 mod prune;

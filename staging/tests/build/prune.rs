@@ -100,8 +100,8 @@ fn sizes_are_told_where_quotas_are_on() {
     site.version("v1.0.0");
     let value = site.json(&["prune", "--source", "--dry-run"]);
     assert_eq!(value["versions"][0]["exclusive_bytes"], Value::Null);
-    crate::fixture::sh("btrfs", &["quota", "enable", &site.text("b")]);
-    crate::fixture::sh("btrfs", &["quota", "rescan", "-w", &site.text("b")]);
+    op_dbus_loopback::sh("btrfs", &["quota", "enable", &site.text("b")]);
+    op_dbus_loopback::sh("btrfs", &["quota", "rescan", "-w", &site.text("b")]);
     let value = site.json(&["prune", "--source", "--dry-run"]);
     assert!(value["versions"][0]["exclusive_bytes"].is_u64(), "{value}");
 }

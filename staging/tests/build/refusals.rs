@@ -4,7 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use crate::fixture::{Ended, PROGRAM, Site, names, sh};
+use op_dbus_loopback::sh;
+
+use crate::common::{Ended, PROGRAM};
+use crate::fixture::{Site, names};
 
 #[test]
 fn a_version_is_never_replaced() {

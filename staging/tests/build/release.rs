@@ -8,13 +8,15 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use op_dbus_bootstate::{Digest, Uuid};
+use op_dbus_loopback::sh;
 use op_dbus_release::chunks::Verified;
 use op_dbus_release::manifest::{Compression, Manifest, Stream};
 use op_dbus_release::tree::{self, Cache};
 use op_dbus_sendstream::{Policy, Summary, vet};
 use sha2::{Digest as _, Sha256};
 
-use crate::fixture::{Site, names, noise, sh};
+use crate::common::noise;
+use crate::fixture::{Site, names};
 
 /// Recomputes what the manifest says of a stream, and returns what the stream says itself.
 #[track_caller]

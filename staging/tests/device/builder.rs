@@ -1,18 +1,17 @@
 //! A machine that builds releases, and what it publishes.
 
 use std::fs;
-use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MntFlags, MsFlags};
 use op_dbus_bootstate::Uuid;
+use op_dbus_loopback::{Volume, sh};
 use op_dbus_release::chunks::ChunkHasher;
 use op_dbus_release::manifest::{Compression, Manifest, Parent, SCHEMA, Stream};
 use op_dbus_release::tree::{self, Cache, Kind};
 use op_dbus_sendstream::Policy;
 
-use crate::fixture::{attach, detach, sh};
+use crate::common::noise;
 use crate::keys::keys;
 
 /// Length of a chunk: small, so that small releases have several.
@@ -20,8 +19,8 @@ pub(crate) const CHUNK: u32 = 64 << 10;
 
 /// A machine that builds releases and sends them.
 pub(crate) struct Builder {
+    volume: Volume,
     dir: tempfile::TempDir,
-    disk: String,
 }
 
 /// A published release: the manifest, and the directory all its files are in.
@@ -31,14 +30,6 @@ pub(crate) struct Release {
     dir: PathBuf,
 }
 
-/// Random bytes, which no compression makes smaller.
-pub(crate) fn noise(length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    let mut source = fs::File::open("/dev/urandom").unwrap();
-    source.read_exact(&mut bytes).unwrap();
-    bytes
-}
-
 impl Builder {
     pub(crate) fn new() -> Self {
         Self::with_size(256)
@@ -46,18 +37,8 @@ impl Builder {
 
     pub(crate) fn with_size(mib: u64) -> Self {
         let dir = tempfile::Builder::new().prefix("opb").tempdir().unwrap();
-        let disk = attach(&dir.path().join("disk"), mib);
-        let top = dir.path().join("top");
-        fs::create_dir(&top).unwrap();
-        nix::mount::mount(
-            Some(disk.as_str()),
-            &top,
-            Some("btrfs"),
-            MsFlags::empty(),
-            None::<&str>,
-        )
-        .unwrap();
-        let builder = Self { dir, disk };
+        let volume = Volume::new(&dir.path().join("top"), mib);
+        let builder = Self { volume, dir };
         op_dbus_btrfs::create_subvolume(&builder.tree("work")).unwrap();
         fs::create_dir_all(builder.tree("work/bin")).unwrap();
         // More than one command's worth of data, and several chunks.
@@ -68,7 +49,7 @@ impl Builder {
 
     /// A path on the machine; `work` is the tree that releases are made of.
     pub(crate) fn tree(&self, path: &str) -> PathBuf {
-        self.dir.path().join("top").join(path)
+        self.volume.path(path)
     }
 
     /// The manifest of a release that was made before.
@@ -241,12 +222,5 @@ impl Release {
     /// The send stream in a stream's file.
     pub(crate) fn plain(&self, index: usize) -> Vec<u8> {
         zstd::decode_all(&fs::read(self.stream(index)).unwrap()[..]).unwrap()
-    }
-}
-
-impl Drop for Builder {
-    fn drop(&mut self) {
-        let _ = nix::mount::umount2(&self.dir.path().join("top"), MntFlags::MNT_DETACH);
-        detach(&self.disk);
     }
 }

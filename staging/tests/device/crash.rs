@@ -8,9 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use op_dbus_loopback::sh;
 
-use crate::builder::{Builder, Release, noise};
-use crate::fixture::{Device, Ended, names, nothing_remains, refusals, sh};
+use crate::builder::{Builder, Release};
+use crate::common::{Ended, noise};
+use crate::fixture::{Device, names, nothing_remains, refusals};
 
 /// Moments a receive is killed at.
 const STEPS: u32 = 24;

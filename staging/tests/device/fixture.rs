@@ -4,10 +4,9 @@ use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-use nix::mount::{MntFlags, MsFlags};
-use nix::sched::CloneFlags;
+use nix::mount::MntFlags;
 use op_dbus_activator::activation::{Activation, Outcome};
 use op_dbus_activator::identity::{self, Check};
 use op_dbus_activator::layout::Layout;
@@ -15,44 +14,17 @@ use op_dbus_activator::records::Records;
 use op_dbus_bootstate::select::{BootInput, Failure, select};
 use op_dbus_bootstate::store::Writer;
 use op_dbus_bootstate::{BootId, Record, record};
+use op_dbus_loopback::Disk;
 use serde_json::Value;
 
 use crate::builder::Builder;
+use crate::common::{Ended, PROGRAM};
 use crate::keys::keys;
-
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_op-dbus-stage");
-
-/// Runs a command that must succeed.
-#[track_caller]
-pub(crate) fn sh(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {args:?}: {stderr}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-/// How one run of the program ended.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl From<Output> for Ended {
-    fn from(output: Output) -> Self {
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-}
 
 /// A device whose store is prepared.
 pub(crate) struct Device {
+    pub(crate) disk: Disk,
     dir: tempfile::TempDir,
-    pub(crate) disk: String,
     pub(crate) layout: Layout,
     boots: u8,
 }
@@ -67,7 +39,7 @@ impl Device {
         let device = Self::bare(mib)?;
         let key = keys().export("release", &device.path("release.asc"));
         device
-            .run(&["prepare", "--device", &device.disk, "--key", &key])
+            .run(&["prepare", "--device", device.disk.node(), "--key", &key])
             .done();
         Some(device)
     }
@@ -86,23 +58,16 @@ impl Device {
 
     /// A device with an empty file system.
     pub(crate) fn bare(mib: u64) -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("SKIPPED: needs root for mounts and loop devices; run: make test-root");
-            return None;
-        }
-        nix::sched::unshare(CloneFlags::CLONE_NEWNS).unwrap();
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
-        let dir = tempfile::Builder::new().prefix("opd").tempdir().unwrap();
+        let dir = op_dbus_loopback::private_dir("opd")?;
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let disk = attach(&dir.path().join("disk"), mib);
+        let disk = Disk::new(&dir.path().join("disk"), mib);
         for path in ["root/etc", "root/usr/lib/dracut/modules.d/50op-dbus", "run"] {
             fs::create_dir_all(dir.path().join(path)).unwrap();
         }
         let layout = Layout::new(dir.path().join("run"), dir.path().join("root"));
         let mut device = Self {
-            dir,
             disk,
+            dir,
             layout,
             boots: 0,
         };
@@ -142,9 +107,7 @@ impl Device {
     /// Runs a command that must succeed, and returns its JSON.
     #[track_caller]
     pub(crate) fn json(&self, args: &[&str]) -> Value {
-        let ended = self.run(&[args, &["--json"]].concat());
-        assert_eq!(ended.code, 0, "{args:?}: {}", ended.stderr);
-        serde_json::from_str(&ended.stdout).unwrap()
+        self.run(&[args, &["--json"]].concat()).json(args)
     }
 
     /// Runs a command that must come out in a certain way.
@@ -250,27 +213,6 @@ impl Drop for Device {
     fn drop(&mut self) {
         // Without a store mounted there is nothing to unmount.
         let _ = nix::mount::umount2(&self.layout.store, MntFlags::MNT_DETACH);
-        detach(&self.disk);
-    }
-}
-
-impl Ended {
-    #[track_caller]
-    pub(crate) fn done(self) -> String {
-        assert_eq!(self.code, 0, "{}", self.stderr);
-        self.stdout
-    }
-
-    /// Failed with this code, and one line on stderr that holds these words.
-    #[track_caller]
-    pub(crate) fn failed(self, code: i32, words: &str) {
-        assert_eq!(self.code, code, "{self:?}");
-        assert_eq!(self.stdout, "", "{self:?}");
-        // Before it may stand how far it had come.
-        let line = self.stderr.lines().next_back().unwrap();
-        assert!(line.starts_with("op-dbus-stage: "), "{line}");
-        assert!(line.contains("; "), "a remedy: {line}");
-        assert!(line.contains(words), "{words:?} in {line}");
     }
 }
 
@@ -298,17 +240,6 @@ pub(crate) fn names(dir: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
-}
-
-pub(crate) fn attach(image: &Path, mib: u64) -> String {
-    fs::File::create(image).unwrap().set_len(mib << 20).unwrap();
-    sh("mkfs.btrfs", &["-q", image.to_str().unwrap()]);
-    sh("losetup", &["--find", "--show", image.to_str().unwrap()])
-}
-
-pub(crate) fn detach(disk: &str) {
-    // The kernel detaches it once the last user is gone.
-    let _ = Command::new("losetup").args(["--detach", disk]).status();
 }
 
 /// Changes one byte of a file.

@@ -1,9 +1,11 @@
 //! The main job: receive, stage, boot, bless, and back.
 
 use op_dbus_bootstate::Slot;
+use op_dbus_loopback::sh;
 
 use crate::builder::Builder;
-use crate::fixture::{Device, Ended, names, sh};
+use crate::common::Ended;
+use crate::fixture::{Device, names};
 
 #[test]
 fn a_version_becomes_good_and_the_next_one_falls_back() {

@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use crate::builder::Builder;
-use crate::fixture::{Device, PROGRAM};
+use crate::common::PROGRAM;
+use crate::fixture::Device;
 
 const CHANGING: [&[&str]; 6] = [
     &["stage", "v1.0.0"],
@@ -180,10 +181,10 @@ fn not_root() {
         &&["prepare"][..],
         &&["audit", "log"][..],
     ]) {
-        crate::fixture::Ended::from(run(command)).failed(4, "run it as root");
+        crate::common::Ended::from(run(command)).failed(4, "run it as root");
     }
     assert_eq!(device.snapshot(), before);
-    let status = crate::fixture::Ended::from(run(&["status"])).done();
+    let status = crate::common::Ended::from(run(&["status"])).done();
     assert!(
         status.contains("v1.0.0") && status.contains("ermission"),
         "{status}"

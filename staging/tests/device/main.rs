@@ -10,6 +10,8 @@
 
 mod audit;
 mod builder;
+#[path = "../common/mod.rs"]
+mod common;
 mod crash;
 mod fixture;
 mod flow;

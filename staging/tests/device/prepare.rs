@@ -3,7 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use crate::fixture::{Device, names, sh};
+use op_dbus_loopback::sh;
+
+use crate::fixture::{Device, names};
 
 #[test]
 fn makes_everything_once_and_then_nothing() {
@@ -13,7 +15,7 @@ fn makes_everything_once_and_then_nothing() {
     let args = [
         "prepare",
         "--device",
-        &device.disk,
+        device.disk.node(),
         "--link",
         "/usr/local/bin/app=bin/app",
         "--unit",
@@ -62,7 +64,7 @@ fn works_without_leaving_a_mount() {
     };
     let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
     device.result(
-        &["prepare", "--device", &device.disk, "--no-mount"],
+        &["prepare", "--device", device.disk.node(), "--no-mount"],
         "prepared",
     );
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
@@ -97,7 +99,7 @@ fn works_in_a_chroot_while_an_image_is_built() {
     for dir in dirs.split(' ') {
         fs::create_dir_all(image.join(dir)).unwrap();
     }
-    fs::copy(crate::fixture::PROGRAM, image.join("stage")).unwrap();
+    fs::copy(crate::common::PROGRAM, image.join("stage")).unwrap();
     let output = Command::new("unshare")
         .args([
             "--mount",
@@ -109,7 +111,7 @@ fn works_in_a_chroot_while_an_image_is_built() {
             "sh",
         ])
         .args([&image, &device.path("run")])
-        .arg(&device.disk)
+        .arg(device.disk.node())
         .output()
         .unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -135,7 +137,7 @@ fn the_generator_way_is_chosen_where_the_initrd_s_mounts_would_be_hidden() {
         "UUID=1 / ext4 rw 0 1\nUUID=2 /opt ext4 rw 0 2\n",
     )
     .unwrap();
-    let made = device.json(&["prepare", "--device", &device.disk]);
+    let made = device.json(&["prepare", "--device", device.disk.node()]);
     assert_eq!(made["way"], "generator");
     assert!(
         made["warnings"][0].as_str().unwrap().contains("/opt"),
@@ -150,7 +152,7 @@ fn without_dracut_the_generator_way_is_chosen_and_the_word_of_the_user_counts() 
             return;
         };
         fs::remove_dir_all(device.path("root/usr/lib/dracut")).unwrap();
-        let made = device.json(&[&["prepare", "--device", &device.disk], args].concat());
+        let made = device.json(&[&["prepare", "--device", device.disk.node()], args].concat());
         assert_eq!(made["way"], way);
     }
 }
@@ -198,13 +200,19 @@ fn refuses_what_is_no_place_for_a_store() {
         .run(&["prepare", "--device", "sda"])
         .failed(2, "neither UUID=");
     device
-        .run(&["prepare", "--device", &device.disk, "--subvolume", "../x"])
+        .run(&[
+            "prepare",
+            "--device",
+            device.disk.node(),
+            "--subvolume",
+            "../x",
+        ])
         .failed(2, "store.subvolume");
     device
         .run(&[
             "prepare",
             "--device",
-            &device.disk,
+            device.disk.node(),
             "--link",
             "relative=bin/x",
         ])

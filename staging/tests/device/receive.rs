@@ -4,9 +4,11 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 
 use op_dbus_bootstate::Digest;
+use op_dbus_loopback::sh;
 
-use crate::builder::{Builder, noise};
-use crate::fixture::{Device, names, nothing_remains, refusals, sh};
+use crate::builder::Builder;
+use crate::common::noise;
+use crate::fixture::{Device, names, nothing_remains, refusals};
 
 #[test]
 fn a_release_says_who_signed_it_and_keeps_its_manifest() {
@@ -107,7 +109,7 @@ fn standard_input_and_fifos_are_streams_too() {
             .stdin(fs::File::open(release.stream(0)).unwrap())
             .output()
             .unwrap();
-        crate::fixture::Ended::from(output)
+        crate::common::Ended::from(output)
     };
     assert!(receive(&first, &["-"]).done().contains("received"));
     device.run(&["receive", "-"]).failed(2, "--manifest FILE");

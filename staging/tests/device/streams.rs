@@ -5,8 +5,9 @@ use std::process::Command;
 
 use op_dbus_bootstate::{Digest, Uuid};
 
-use crate::builder::{Builder, noise};
-use crate::fixture::{Device, PROGRAM, flip, names, nothing_remains, refusals};
+use crate::builder::Builder;
+use crate::common::{PROGRAM, noise};
+use crate::fixture::{Device, flip, names, nothing_remains, refusals};
 
 #[test]
 fn a_file_that_is_not_the_one_in_the_manifest_is_refused() {
@@ -243,7 +244,7 @@ fn what_the_build_side_makes_the_device_takes() {
             .env("GNUPGHOME", crate::keys::keys().home())
             .output()
             .unwrap();
-        crate::fixture::Ended::from(output).done()
+        crate::common::Ended::from(output).done()
     };
     let place = ["--build", build];
     let from = ["--golden", golden.to_str().unwrap()];

@@ -3,7 +3,8 @@
 use std::fs;
 
 use crate::builder::{Builder, Release};
-use crate::fixture::{Device, Ended, flip, names, nothing_remains, refusals};
+use crate::common::Ended;
+use crate::fixture::{Device, flip, names, nothing_remains, refusals};
 use crate::keys::keys;
 
 fn signature(release: &Release) -> std::path::PathBuf {
@@ -129,7 +130,7 @@ fn only_certificates_become_keys() {
     };
     let path = device.path("key.asc");
     let text = path.to_str().unwrap();
-    let prepare = ["prepare", "--device", &device.disk, "--key", text];
+    let prepare = ["prepare", "--device", device.disk.node(), "--key", text];
     device.run(&prepare).failed(1, "No such file");
     for content in [
         "",
