@@ -55,12 +55,12 @@ pub(super) fn manifest(manifest: &Manifest) -> Checked {
     let chunk_size = manifest.chunk_size;
     if !(CHUNK_SIZES.contains(&chunk_size) && chunk_size.is_power_of_two()) {
         let (least, most) = CHUNK_SIZES.into_inner();
-        let why = format_args!("{chunk_size} is not a power of two in {least}..={most}");
+        let why = format!("{chunk_size} is not a power of two in {least}..={most}");
         return refuse("chunk_size", why);
     }
     if manifest.streams.is_empty() || manifest.streams.len() > STREAMS_MAX {
         let count = manifest.streams.len();
-        let why = format_args!("{count} streams; a manifest has 1 to {STREAMS_MAX}");
+        let why = format!("{count} streams; a manifest has 1 to {STREAMS_MAX}");
         return refuse("streams", why);
     }
     let mut files = BTreeSet::new();
@@ -69,7 +69,7 @@ pub(super) fn manifest(manifest: &Manifest) -> Checked {
         let field = |name: &str| format!("streams[{index}].{name}");
         self::stream(stream, manifest, field)?;
         if !files.insert(&stream.file) {
-            let why = format_args!("{:?} is the file of another stream too", stream.file);
+            let why = format!("{:?} is the file of another stream too", stream.file);
             return refuse(field("file"), why);
         }
         // A stream on standard input is recognised by its first chunk.
@@ -82,7 +82,7 @@ pub(super) fn manifest(manifest: &Manifest) -> Checked {
 }
 
 pub(super) fn schema(found: u32) -> Checked {
-    let why = format_args!("{found} is another format than {SCHEMA}, which this program reads");
+    let why = format!("{found} is another format than {SCHEMA}, which this program reads");
     refuse("schema", why)
 }
 
@@ -173,7 +173,7 @@ fn allow(allow: &Allow) -> Checked {
         ("capabilities", &allow.capabilities),
     ] {
         if list.len() > ALLOW_MAX {
-            let why = format_args!("{} entries; at most {ALLOW_MAX} are read", list.len());
+            let why = format!("{} entries; at most {ALLOW_MAX} are read", list.len());
             return refuse(format!("allow.{name}"), why);
         }
         let mut last: Option<&String> = None;
@@ -206,13 +206,13 @@ fn stream(stream: &Stream, manifest: &Manifest, field: impl Fn(&str) -> String) 
     let chunks = stream.size.div_ceil(u64::from(manifest.chunk_size.max(1)));
     if stream.chunks.len() as u64 != chunks {
         let (count, size) = (stream.chunks.len(), stream.size);
-        let why = format_args!("{count} digests; {size} bytes are {chunks} chunks");
+        let why = format!("{count} digests; {size} bytes are {chunks} chunks");
         return refuse(field("chunks"), why);
     }
     let bytes = stream.stream_bytes;
     within(field("stream_bytes"), bytes, 1..=STREAM_BYTES_MAX)?;
     if stream.compression == Compression::None && bytes != stream.size {
-        let why = format_args!(
+        let why = format!(
             "{bytes}, but the file has {} and is not compressed",
             stream.size
         );

@@ -69,7 +69,7 @@ impl Attributes {
                 .saturating_add(name.count_bytes())
                 .saturating_add(length);
             if total > ENTRY_MAX {
-                let why = format_args!("has more than {ENTRY_MAX} bytes of extended attributes");
+                let why = format!("has more than {ENTRY_MAX} bytes of extended attributes");
                 return Err(refuse(why));
             }
             attributes.push((name.to_owned(), value.to_vec()));

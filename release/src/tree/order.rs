@@ -41,7 +41,7 @@ impl Sum {
         self.privileged.extend(part.privileged);
         if self.privileged.len() > PRIVILEGED_MAX {
             let last = self.privileged.pop();
-            let why = format_args!("the tree has more than {PRIVILEGED_MAX} privileged entries");
+            let why = format!("the tree has more than {PRIVILEGED_MAX} privileged entries");
             return Err(Failure {
                 path: last.map(|entry| entry.path).unwrap_or_default(),
                 why: refuse(why),

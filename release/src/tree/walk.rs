@@ -91,7 +91,7 @@ impl Walk<'_, '_> {
 
     fn directory(&mut self, fd: OwnedFd, stat: Stat, depth: usize) -> Result<(), Failure> {
         if depth > DEPTH_MAX {
-            let why = format_args!("is nested more than {DEPTH_MAX} directories deep");
+            let why = format!("is nested more than {DEPTH_MAX} directories deep");
             return Err(self.failed(refuse(why)));
         }
         let names = self.names(&fd).map_err(|why| self.failed(why))?;
@@ -128,7 +128,7 @@ impl Walk<'_, '_> {
         };
         self.bytes = self.bytes.saturating_add(size);
         if self.bytes > BYTES_MAX {
-            let why = format_args!("the tree holds more than {BYTES_MAX} bytes");
+            let why = format!("the tree holds more than {BYTES_MAX} bytes");
             return Err(self.failed(refuse(why)));
         }
         self.add(parent, stat, size)
@@ -171,7 +171,7 @@ impl Walk<'_, '_> {
             }
             self.entries += 1;
             if self.entries > ENTRIES_MAX {
-                let why = format_args!("the tree has more than {ENTRIES_MAX} entries");
+                let why = format!("the tree has more than {ENTRIES_MAX} entries");
                 return Err(refuse(why));
             }
             names.push(Box::from(name));

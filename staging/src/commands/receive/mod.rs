@@ -175,8 +175,8 @@ impl Run<'_> {
                     is_beside: &|name| path.with_file_name(name).exists(),
                     has_parent: &|stream| parent::is_here(layout, deployments, stream),
                 };
-                let stream = select::fitting(&signed.manifest, &facts)
-                    .map_err(|nothing| select::failure(path, &nothing))?;
+                let stream = select::best(&signed.manifest, &facts)
+                    .ok_or_else(|| select::none_is_there(path))?;
                 let file = path.with_file_name(&stream.file);
                 let input = Input::of(open(&file)?, &file, &self.interrupt);
                 Ok((stream, input))

@@ -14,62 +14,29 @@ pub(crate) struct Facts<'f> {
     pub(crate) has_parent: &'f dyn Fn(&Stream) -> bool,
 }
 
-/// Why no stream was chosen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Nothing {
-    /// No stream's file is there.
-    NoFile,
-    /// Those that are there build on what this device does not have; one that
-    /// would fit has this name.
-    NoParent {
-        /// The stream to fetch, if there is one.
-        fitting: Option<String>,
-    },
-}
-
-/// The stream that fits: the smallest increment whose parent is here, else the
-/// full one.
-pub(crate) fn fitting<'m>(
-    manifest: &'m Manifest,
-    facts: &Facts<'_>,
-) -> Result<&'m Stream, Nothing> {
-    let fits = |stream: &&Stream| stream.parent.is_none() || (facts.has_parent)(stream);
-    let there: Vec<_> = manifest
+/// The stream to take of those beside the manifest: the smallest increment whose
+/// parent is here, else the full one. Where none fits it is the smallest, whose
+/// refusal then says what it lacks. None: none is there.
+pub(crate) fn best<'m>(manifest: &'m Manifest, facts: &Facts<'_>) -> Option<&'m Stream> {
+    let rank = |stream: &&Stream| {
+        let fits = stream.parent.is_none() || (facts.has_parent)(stream);
+        (!fits, stream.parent.is_none(), stream.size)
+    };
+    let there = manifest
         .streams
         .iter()
-        .filter(|stream| (facts.is_beside)(&stream.file))
-        .collect();
-    if there.is_empty() {
-        return Err(Nothing::NoFile);
-    }
-    let best = |stream: &&&Stream| (stream.parent.is_none(), stream.size);
-    let chosen = there.iter().filter(|stream| fits(stream)).min_by_key(best);
-    chosen.copied().ok_or_else(|| {
-        let others = manifest.streams.iter().filter(fits);
-        let other = others.min_by_key(|stream| (stream.parent.is_none(), stream.size));
-        Nothing::NoParent {
-            fitting: other.map(|stream| stream.file.clone()),
-        }
-    })
+        .filter(|stream| (facts.is_beside)(&stream.file));
+    there.min_by_key(rank)
 }
 
-/// In words.
-pub(crate) fn failure(manifest: &Path, nothing: &Nothing) -> Failure {
-    let fail =
-        |why: &str, remedy: &str| Failure::new(Exit::Verification, manifest.display(), why, remedy);
-    match nothing {
-        Nothing::NoFile => fail(
-            "none of its streams is beside it",
-            "fetch one of them into the same directory",
-        ),
-        Nothing::NoParent { fitting } => {
-            let why = "the streams beside it build on versions that are not in the store";
-            match fitting {
-                Some(file) => fail(why, &format!("fetch {file} too, which fits this device")),
-                None => fail(why, "receive such a version first; no other stream fits"),
-            }
-        }
-    }
+/// That none is there.
+pub(crate) fn none_is_there(manifest: &Path) -> Failure {
+    Failure::new(
+        Exit::Verification,
+        manifest.display(),
+        "none of its streams is beside it",
+        "fetch one of them into the same directory",
+    )
 }
 
 #[cfg(test)]
@@ -119,25 +86,22 @@ mod tests {
     }
 
     /// Files beside the manifest, versions in the store, and what is taken.
-    type Case<'a> = (&'a [&'a str], &'a [&'a str], Result<&'a str, Nothing>);
+    type Case<'a> = (&'a [&'a str], &'a [&'a str], Option<&'a str>);
 
     #[test]
     fn the_smallest_that_fits_is_taken() {
         let all: &[&str] = &["full", "from-1.1", "from-1.0"];
-        let lacking = |fitting: Option<&str>| {
-            Err(Nothing::NoParent {
-                fitting: fitting.map(str::to_owned),
-            })
-        };
-        let cases: [Case<'_>; 8] = [
-            (all, &["v1.0.0", "v1.1.0"], Ok("from-1.1")),
-            (all, &["v1.0.0"], Ok("from-1.0")),
-            (all, &[], Ok("full")),
-            (&["full"], &["v1.1.0"], Ok("full")),
-            (&["from-1.0"], &["v1.0.0", "v1.1.0"], Ok("from-1.0")),
-            (&["from-1.0"], &["v1.1.0"], lacking(Some("from-1.1"))),
-            (&["from-1.0"], &[], lacking(Some("full"))),
-            (&[], &["v1.1.0"], Err(Nothing::NoFile)),
+        let cases: [Case<'_>; 9] = [
+            (all, &["v1.0.0", "v1.1.0"], Some("from-1.1")),
+            (all, &["v1.0.0"], Some("from-1.0")),
+            (all, &[], Some("full")),
+            (&["full"], &["v1.1.0"], Some("full")),
+            (&["from-1.0"], &["v1.0.0", "v1.1.0"], Some("from-1.0")),
+            // None of these fits; the refusal is about the one named.
+            (&["from-1.0"], &["v1.1.0"], Some("from-1.0")),
+            (&["from-1.0", "from-1.1"], &[], Some("from-1.1")),
+            (&["from-1.0"], &[], Some("from-1.0")),
+            (&[], &["v1.1.0"], None),
         ];
         let manifest = manifest();
         for (files, versions, expected) in cases {
@@ -150,20 +114,8 @@ mod tests {
                 is_beside: &is_beside,
                 has_parent: &has_parent,
             };
-            let chosen = fitting(&manifest, &facts).map(|stream| stream.file.as_str());
+            let chosen = best(&manifest, &facts).map(|stream| stream.file.as_str());
             assert_eq!(chosen, expected, "{files:?} {versions:?}");
         }
-    }
-
-    #[test]
-    fn a_release_of_increments_only_has_nothing_for_a_new_device() {
-        let mut manifest = manifest();
-        manifest.streams.remove(0);
-        let facts = Facts {
-            is_beside: &|_| true,
-            has_parent: &|_| false,
-        };
-        let nothing = fitting(&manifest, &facts);
-        assert_eq!(nothing, Err(Nothing::NoParent { fitting: None }));
     }
 }
