@@ -32,7 +32,7 @@ fn with(root: &Path, threads: usize) -> Found {
 fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        eprintln!("SKIPPED: needs root for devices and capabilities; run: make test-root");
+        eprintln!("SKIPPED: needs root for devices and capabilities");
     }
     root
 }

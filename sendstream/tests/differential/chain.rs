@@ -88,12 +88,13 @@ impl fmt::Display for Covered {
 
 /// A tree that grows from version to version.
 pub(crate) struct Chain {
-    lab: Lab,
     setup: Setup,
     source: Volume,
     versions: Vec<PathBuf>,
     title: String,
     covered: Covered,
+    /// Last, because its directory goes after what is mounted in it.
+    lab: Lab,
 }
 
 impl Chain {

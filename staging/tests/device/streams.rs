@@ -79,6 +79,12 @@ fn a_signed_stream_is_not_trusted_to_make_sense() {
         manifest.tree.bytes += 1;
     });
     release.forge(0, &plain);
+    device
+        .run(&["receive", &release.file()])
+        .failed(9, "the manifest says");
+    nothing_remains(&device);
+    release.edit(|manifest| *manifest = good.clone());
+    release.forge(0, &plain);
     device.result(&["receive", &release.file()], "received");
 }
 
