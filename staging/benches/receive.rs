@@ -108,7 +108,7 @@ impl Bench {
                    [ ! -e $tree ] || btrfs -q subvolume delete $tree
                  done
                  rm -rf $store/manifests/* top/by-hand/*
-                 sync -f top; btrfs subvolume sync top > /dev/null
+                 btrfs filesystem sync top; btrfs subvolume sync -s 1 top > /dev/null
                  cat out/plain.btrfs out/none/*.btrfs out/zstd/*.zst > /dev/null"
             ),
         );
