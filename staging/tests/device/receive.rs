@@ -87,7 +87,7 @@ fn a_manifest_takes_the_stream_that_fits() {
     fs::remove_file(fourth.stream(0)).unwrap();
     device
         .run(&["receive", &fourth.file()])
-        .failed(9, "fetch v1.4.0.btrfs.zst too");
+        .failed(9, "what fits this device: v1.4.0.btrfs.zst (full)");
     fs::remove_file(fourth.stream(1)).unwrap();
     device
         .run(&["receive", &fourth.file()])
