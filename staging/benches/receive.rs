@@ -74,6 +74,8 @@ impl Bench {
                  gpg -q --export > key.gpg
                  for how in none zstd; do stage sign out/$how/{VERSION}.json; done
                  gpg -q --detach-sign --armor out/plain.btrfs
+                 # Its agent would stay, and hold the mounts.
+                 gpgconf --kill gpg-agent
                  (cd out && sha256sum plain.btrfs > plain.sha256)
                  stage prepare --device $(cat device) --key key.asc
                  mount $(cat device) top
