@@ -19,6 +19,7 @@
 //! | [`audit`] | the hash-chained log of what happened |
 //! | [`rebuild`] | a record from what is left when every copy is lost |
 //! | [`receipt`] | what is kept beside each published deployment |
+//! | [`retention`] | which versions may be deleted |
 
 pub mod audit;
 pub mod cmdline;
@@ -28,6 +29,7 @@ pub mod quarantine;
 pub mod rebuild;
 pub mod receipt;
 pub mod record;
+pub mod retention;
 pub mod select;
 pub mod store;
 pub mod transition;
