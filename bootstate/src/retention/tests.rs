@@ -301,7 +301,9 @@ prop_compose! {
             last_boot: last.map(booted),
             ..Record::default()
         };
-        bad.into_iter().for_each(|index| quarantine(&mut record, index));
+        for index in bad {
+            quarantine(&mut record, index);
+        }
         record
     }
 }
