@@ -10,6 +10,11 @@
 //! that chain on from the record's head and were never acknowledged. They stay;
 //! the next writer continues after them. A log that is *behind* the record, or
 //! does not contain the record's head at its place, was tampered with or lost.
+//!
+//! **Kinds of later releases.** An event whose kind this program does not know is
+//! an event all the same ([`Kind::Unknown`]): the chain is over the bytes of the
+//! lines, and setting a log aside because a newer program wrote to it would be a
+//! false alarm.
 
 use std::fmt;
 
@@ -76,6 +81,15 @@ pub enum Kind {
     Released,
     /// The record was repaired or rebuilt.
     Repaired,
+    /// A version was deleted, with all that belonged to it.
+    Pruned,
+    /// The operator pinned a version: it is not deleted.
+    Pinned,
+    /// The operator took that back.
+    Unpinned,
+    /// A kind of a later release. Only read, never written.
+    #[serde(other)]
+    Unknown,
 }
 
 impl fmt::Display for Kind {
@@ -94,6 +108,10 @@ impl fmt::Display for Kind {
             Self::Refunded => "refunded",
             Self::Released => "released",
             Self::Repaired => "repaired",
+            Self::Pruned => "pruned",
+            Self::Pinned => "pinned",
+            Self::Unpinned => "unpinned",
+            Self::Unknown => "unknown",
         })
     }
 }
@@ -406,6 +424,48 @@ mod tests {
             other = next;
         }
         assert_eq!(verify(&lines, head), Err(AuditError::Head(5)));
+    }
+
+    #[test]
+    fn a_kind_of_a_later_release_is_an_entry_too() {
+        let (mut lines, head) = log(1);
+        let newer = format!(
+            r#"{{"n":2,"time":"now","actor":"newer","event":"teleported","prev":"{}"}}"#,
+            head.head
+        );
+        let head = AuditHead {
+            length: 2,
+            head: hash_line(newer.as_bytes()),
+            missed: 0,
+        };
+        lines.push(newer.clone());
+        assert_eq!(verify(&lines, head), Ok(head));
+        let line: Line = serde_json::from_str(&newer).unwrap();
+        assert_eq!(line.event, Kind::Unknown);
+    }
+
+    #[test]
+    fn kinds_are_written_as_they_are_shown() {
+        for kind in [
+            Kind::Prepared,
+            Kind::Received,
+            Kind::Refused,
+            Kind::Staged,
+            Kind::Replaced,
+            Kind::Cancelled,
+            Kind::Attempt,
+            Kind::AttemptsDropped,
+            Kind::Blessed,
+            Kind::Condemned,
+            Kind::Refunded,
+            Kind::Released,
+            Kind::Repaired,
+            Kind::Pruned,
+            Kind::Pinned,
+            Kind::Unpinned,
+        ] {
+            assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
+        }
     }
 
     #[test]
