@@ -98,6 +98,11 @@ impl Layout {
         self.manifests_dir().join(format!("{version}.json.asc"))
     }
 
+    /// `<store>/pins`: a symlink `<version>` for each version that is not to be deleted.
+    pub fn pins_dir(&self) -> PathBuf {
+        self.store.join("pins")
+    }
+
     /// `<store>/boot`
     pub fn boot_dir(&self) -> PathBuf {
         self.store.join("boot")
