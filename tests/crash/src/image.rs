@@ -1,17 +1,19 @@
 //! The content of a disk, without the blocks that were never written.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Content is kept, compared and shared in pieces of this many bytes.
-pub const BLOCK: usize = 4096;
+use crate::content::{BLOCK, Content, Known, Page, PageId, Pool};
 
 /// The content of a disk. Blocks that are all zeros take no memory, and clones
 /// share the others.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Image {
-    blocks: Vec<Option<Arc<[u8; BLOCK]>>>,
+    pub(crate) table: Vec<PageId>,
+    pub(crate) pool: Arc<Pool>,
 }
 
 impl Image {
@@ -19,24 +21,64 @@ impl Image {
     pub fn empty(size: u64) -> Self {
         let blocks = usize::try_from(size.div_ceil(BLOCK as u64)).unwrap_or(usize::MAX);
         Self {
-            blocks: vec![None; blocks],
+            table: vec![PageId::ZERO; blocks],
+            pool: Arc::default(),
         }
     }
 
     /// Reads a plain (sparse) image file.
     pub fn read(path: &Path) -> io::Result<Self> {
-        let _ = path;
-        Err(io::ErrorKind::Unsupported.into())
+        let mut file = File::open(path)?;
+        let mut pool = Pool::default();
+        let mut known = Known::default();
+        let mut table = Vec::new();
+        let mut page: Page = [0; BLOCK];
+        let mut left = file.metadata()?.len();
+        while left > 0 {
+            let length = usize::try_from(left).unwrap_or(BLOCK).min(BLOCK);
+            let (data, behind) = page.split_at_mut(length);
+            file.read_exact(data)?;
+            behind.fill(0);
+            table.push(known.intern(&mut pool, &page));
+            left -= length as u64;
+        }
+        let pool = Arc::new(pool);
+        Ok(Self { table, pool })
     }
 
     /// Writes it as a plain, sparse file.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        let _ = path;
-        Err(io::ErrorKind::Unsupported.into())
+        write(&Content::new(self.pool.clone(), self.table.clone()), path)
     }
 
     /// Size in bytes.
     pub fn size(&self) -> u64 {
-        (self.blocks.len() * BLOCK) as u64
+        (self.table.len() * BLOCK) as u64
     }
+
+    /// The bytes of one block; none behind the end.
+    pub fn block(&self, number: usize) -> Option<&[u8; BLOCK]> {
+        Some(self.pool.page(*self.table.get(number)?))
+    }
+}
+
+impl PartialEq for Image {
+    fn eq(&self, other: &Self) -> bool {
+        self.table.len() == other.table.len()
+            && (0..self.table.len()).all(|number| self.block(number) == other.block(number))
+    }
+}
+
+impl Eq for Image {}
+
+/// Writes a disk as a plain, sparse file.
+pub(crate) fn write(content: &Content, path: &Path) -> io::Result<()> {
+    let file = File::create(path)?;
+    file.set_len(content.size())?;
+    for (block, id) in content.table.iter().enumerate() {
+        if *id != PageId::ZERO {
+            file.write_all_at(content.page(*id), (block * BLOCK) as u64)?;
+        }
+    }
+    Ok(())
 }

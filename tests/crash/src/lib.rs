@@ -10,14 +10,28 @@
 //! Recording depends on the kernel's timing. Whatever comes after is determined
 //! by the log and a seed, and a log can be saved.
 
-pub mod image;
-pub mod log;
-pub mod record;
-pub mod replay;
-pub mod states;
+#![allow(
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "never part of a device: a bug here is to stop the search at once"
+)]
 
+mod chance;
+mod content;
+mod disk;
+mod format;
+mod image;
+mod log;
+mod moment;
+mod record;
+mod replay;
+mod server;
+pub mod states;
+mod sys;
+
+pub use content::{BLOCK, SECTOR};
 pub use image::Image;
-pub use log::{Entry, Log, Mark, Within};
+pub use log::{Data, Entry, Log, Mark, Within};
 pub use record::Recorder;
-pub use replay::Replayer;
-pub use states::{Kind, State};
+pub use replay::{Replayer, Requests};
+pub use states::{Fate, Kind, State};

@@ -1,9 +1,35 @@
 //! What a power cut can leave, and which of all that is looked at.
+//!
+//! # Which states are legal
+//!
+//! The disk has a volatile write cache and keeps these promises, no others:
+//!
+//! 1. What was written before a flush was issued is on the medium once the flush
+//!    has completed.
+//! 2. A sector of 512 bytes reaches the medium whole or not at all, and no write
+//!    harms another sector.
+//! 3. Of several writes to one sector, the medium holds one, and never an older
+//!    one after a newer one has reached it.
+//!
+//! So of the writes since the last flush *any* subset may have reached the
+//! medium, whatever their order, and of each write any subset of its sectors.
+//! Where the survivors overlap, the one that came last is seen (rule 3: that the
+//! others were there before makes no difference).
+//!
+//! A flush counts from where it stands in the log, as the disk answered it
+//! there. A write that was under way beside it and stands before it counts as
+//! flushed: a disk may flush more than it must.
+
+mod choice;
+mod fate;
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{Image, Log};
+pub use choice::enumerate;
+pub use fate::Fate;
+
+use crate::{Entry, Log};
 
 /// What became of the writes that no flush had covered yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,16 +97,26 @@ impl FromStr for State {
 }
 
 impl State {
-    /// What the disk holds after this power cut. None where the log is shorter.
-    pub fn image(&self, log: &Log) -> Option<Image> {
-        let _ = log;
-        None
+    /// How many entries had happened when the last flush completed, that one
+    /// included.
+    pub(crate) fn flushed(&self, log: &Log) -> usize {
+        let mut happened = log.entries.iter().take(self.position);
+        let flush = happened.rposition(|entry| *entry == Entry::Flush);
+        flush.map_or(0, |flush| flush + 1)
     }
-}
 
-/// At most `count` different states, always the same ones for a log and a seed,
-/// in the order of their positions.
-pub fn enumerate(log: &Log, seed: u64, count: usize) -> Vec<State> {
-    let _ = (log, seed, count);
-    Vec::new()
+    /// What became of each write since the last flush: its place in the log, and
+    /// what of it reached the medium.
+    pub fn fates(&self, log: &Log) -> Vec<(usize, Fate)> {
+        let flushed = self.flushed(log);
+        let since = log.entries.iter().enumerate().take(self.position);
+        let (places, sectors): (Vec<_>, Vec<_>) = since
+            .skip(flushed)
+            .filter_map(|(place, entry)| match entry {
+                Entry::Write { data, .. } => Some((place, data.sectors)),
+                Entry::Flush | Entry::Mark(_) => None,
+            })
+            .unzip();
+        places.into_iter().zip(self.kind.fates(&sectors)).collect()
+    }
 }
