@@ -10,6 +10,7 @@ mod context;
 mod deployments;
 mod error;
 mod holder;
+mod pins;
 mod progress;
 mod session;
 mod settings;

@@ -43,6 +43,11 @@ pub(crate) struct Session<'c> {
     /// What was found wrong with the record, for the log.
     repairs: Vec<Event>,
     blessed: Option<Record>,
+    /// Whether the record is what was last acknowledged: both copies could be
+    /// read, and one of them is it.
+    is_certain: bool,
+    /// Whether both copies hold it.
+    is_whole: bool,
     _lock: Lock,
 }
 
@@ -69,6 +74,13 @@ impl<'c> Session<'c> {
             Some(record) => (record.clone(), repairs(&loaded, &verdict)),
             None => rebuild(context, &loaded)?,
         };
+        let is_unreadable = [&loaded.zero, &loaded.one]
+            .into_iter()
+            .any(|reading| matches!(reading, Reading::Unreadable(_)));
+        let is_known = matches!(
+            verdict,
+            Verdict::Intact(_) | Verdict::Stale(..) | Verdict::OneCopy(..)
+        );
         let blessed = match &loaded.blessed {
             Reading::Valid(record) => Some((**record).clone()),
             _ => None,
@@ -81,6 +93,8 @@ impl<'c> Session<'c> {
             record,
             repairs,
             blessed,
+            is_certain: is_known && !is_unreadable,
+            is_whole: matches!(verdict, Verdict::Intact(_)),
             _lock: lock,
         })
     }
@@ -88,6 +102,25 @@ impl<'c> Session<'c> {
     /// The record as it stands.
     pub(crate) fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// The record, unless it had to be made up from what was left: what it does
+    /// not name may be needed all the same then.
+    pub(crate) fn certain_record(&self) -> Option<&Record> {
+        self.is_certain.then_some(&self.record)
+    }
+
+    /// The record of the last bless, if it can be read.
+    pub(crate) fn blessed_record(&self) -> Option<&Record> {
+        self.blessed.as_ref()
+    }
+
+    /// Writes both copies if they differ, or one was lost.
+    pub(crate) fn repair(&mut self) -> Result<()> {
+        if self.is_whole {
+            return Ok(());
+        }
+        self.amend(self.record.clone(), Vec::new())
     }
 
     /// Applies a transition: log first, record second. A refusal changes nothing.
@@ -196,6 +229,7 @@ impl<'c> Session<'c> {
                 self.record = written.clone();
                 self.base = Some(written);
                 self.repairs.clear();
+                self.is_whole = true;
                 Ok(())
             }
             Err(why) => Err(commit_failure(self.context, why)),

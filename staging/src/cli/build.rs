@@ -17,8 +17,6 @@ pub(crate) enum Command {
     Send(Send),
     /// Sign a release's manifest with gpg
     Sign(Sign),
-    /// Delete old snapshots of versions
-    Prune(Prune),
 }
 
 /// What a check is of.
@@ -28,11 +26,14 @@ pub(crate) enum Check {
     Source(Source),
 }
 
+/// Where releases are made unless told otherwise.
+pub(crate) const PLACE: &str = "/var/lib/op-dbus/build";
+
 /// Where releases are made.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Place {
     /// Directory on Btrfs that holds golden, versions/ and releases/
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/op-dbus/build")]
+    #[arg(long, value_name = "DIR", default_value = PLACE)]
     pub(crate) build: PathBuf,
 }
 
@@ -142,27 +143,6 @@ pub(crate) struct Sign {
     /// Replace a signature that is there already
     #[arg(long)]
     pub(crate) replace: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Prune {
-    /// Prune the build system's snapshots
-    #[arg(long, required = true)]
-    pub(crate) source: bool,
-    #[command(flatten)]
-    pub(crate) place: Place,
-    /// How many of the newest versions stay
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) keep: u16,
-    /// Directory with published manifests, besides <build>/releases; repeat for several
-    #[arg(long, value_name = "DIR")]
-    pub(crate) published: Vec<PathBuf>,
-    /// Tell what would be deleted, and delete nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// The btrfs program to ask for sizes
-    #[arg(long, value_name = "PROGRAM", default_value = "btrfs", hide = true)]
-    pub(crate) btrfs: PathBuf,
 }
 
 fn parent(text: &str) -> Result<Parent, String> {

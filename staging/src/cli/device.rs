@@ -25,6 +25,10 @@ pub(crate) enum Command {
     Condemn(Condemn),
     /// Go back to the fallback version, or to a named one
     Rollback(Rollback),
+    /// Keep a version, whatever prune would delete
+    Pin(Pin),
+    /// Take a pin back
+    Unpin(Pin),
     /// Tell what runs, what the next boot does, and what to do next
     Status,
     /// Check or print the audit log
@@ -125,6 +129,12 @@ pub(crate) struct Rollback {
     pub(crate) version: Option<Version>,
     #[command(flatten)]
     pub(crate) overrides: Override,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pin {
+    /// A version of the store
+    pub(crate) version: Version,
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,6 +3,7 @@
 
 pub(crate) mod build;
 pub(crate) mod device;
+pub(crate) mod prune;
 
 use std::path::PathBuf;
 
@@ -57,6 +58,8 @@ pub(crate) enum Command {
     Device(device::Command),
     #[command(flatten)]
     Build(build::Command),
+    /// Delete old versions of a device, or (--source) old snapshots of a build system
+    Prune(prune::Prune),
     /// Print the manual page
     #[command(hide = true)]
     Man(Man),

@@ -7,7 +7,9 @@ mod cancel;
 mod condemn;
 mod generate;
 mod orderly_shutdown;
+mod pin;
 pub(crate) mod prepare;
+mod prune;
 pub(crate) mod receive;
 mod rollback;
 mod running;
@@ -24,6 +26,8 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
     match command {
         Command::Device(command) => on_device(context, command),
         Command::Build(command) => build::run(context, command),
+        Command::Prune(args) if args.source.is_meant => build::prune(context, args),
+        Command::Prune(args) => prune::run(context, args),
         Command::Man(args) => generate::man(args),
         Command::Completions(args) => generate::completions(args),
     }
@@ -40,6 +44,8 @@ fn on_device(context: &Context, command: &device::Command) -> Result<Exit> {
         Command::Bless => bless::run(context),
         Command::Condemn(args) => condemn::run(context, args),
         Command::Rollback(args) => rollback::run(context, args),
+        Command::Pin(args) => pin::pin(context, &args.version),
+        Command::Unpin(args) => pin::unpin(context, &args.version),
         Command::Status => status::run(context),
         Command::Audit(args) => audit::run(context, args),
         Command::OrderlyShutdown => orderly_shutdown::run(context),

@@ -47,7 +47,10 @@ fn names_that_are_no_versions() {
         .failed(2, "is not a version name");
     site.run(&["send", "v1.0.0", "--level", "22"])
         .failed(2, "22");
+    // What is said of a build directory is nothing a device is told.
     site.run(&["prune"]).failed(2, "--source");
+    site.run(&["prune", "--published", "/x"])
+        .failed(2, "--source");
     site.run(&["prune", "--source", "--keep", "0"])
         .failed(2, "--keep");
 }

@@ -18,14 +18,14 @@ use crate::fixture::{Device, names, nothing_remains, refusals};
 const STEPS: u32 = 24;
 
 /// A receive that has got most of its stream and waits for the rest.
-struct Halfway {
-    child: Child,
+pub(crate) struct Halfway {
+    pub(crate) child: Child,
     /// Where the rest would come from.
     _writer: File,
 }
 
 /// Starts a receive through a FIFO and feeds it most of a release.
-fn halfway(device: &Device, release: &Release) -> Halfway {
+pub(crate) fn halfway(device: &Device, release: &Release) -> Halfway {
     let fifo = device.path("fifo");
     // There may have been one.
     let _ = fs::remove_file(&fifo);
@@ -60,7 +60,7 @@ fn halfway(device: &Device, release: &Release) -> Halfway {
     }
 }
 
-fn signal(child: &Child, signal: Signal) {
+pub(crate) fn signal(child: &Child, signal: Signal) {
     let process = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(process, signal).unwrap();
 }

@@ -102,7 +102,10 @@ fn a_newer_format_is_not_touched() {
     }
     let before = device.snapshot();
     let stream = builder.release("v2.0.0", None);
-    let commands: [&[&str]; 7] = [
+    let commands: [&[&str]; 10] = [
+        &["prune"],
+        &["pin", "v1.1.0"],
+        &["unpin", "v1.1.0"],
         &["stage", "v1.1.0"],
         &["cancel"],
         &["bless"],

@@ -19,6 +19,8 @@ mod send;
 mod sign;
 mod snapshot;
 
+pub(crate) use prune::run as prune;
+
 use crate::cli::build::Command;
 use crate::context::Context;
 use crate::error::{Exit, Result};
@@ -30,7 +32,6 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
         Command::Snapshot(args) => snapshot::run(context, args),
         Command::Send(args) => send::run(context, args),
         Command::Sign(args) => sign::run(context, args),
-        Command::Prune(args) => prune::run(context, args),
     }
 }
 

@@ -43,17 +43,25 @@ impl Incoming {
         Ok(Self { path, _lock: lock })
     }
 
-    /// Removes what a killed run left.
-    pub(crate) fn clear(&self) -> Result<()> {
+    /// What a killed run left.
+    pub(crate) fn leftovers(&self) -> Result<Vec<PathBuf>> {
         let fail = |why| Failure::io(format_args!("{}: read", self.path.display()), why);
+        let mut found = Vec::new();
         for entry in fs::read_dir(&self.path).map_err(fail)? {
             let entry = entry.map_err(fail)?;
             if entry.file_name() != LOCK {
-                let path = entry.path();
-                remove(&path).map_err(|why| {
-                    Failure::io(format_args!("{}: remove leftover", path.display()), why)
-                })?;
+                found.push(entry.path());
             }
+        }
+        Ok(found)
+    }
+
+    /// Removes what a killed run left.
+    pub(crate) fn clear(&self) -> Result<()> {
+        for path in self.leftovers()? {
+            remove(&path).map_err(|why| {
+                Failure::io(format_args!("{}: remove leftover", path.display()), why)
+            })?;
         }
         Ok(())
     }

@@ -44,8 +44,9 @@ use crate::session::Session;
 use crate::settings::Settings;
 use crate::signed::{self, Signed};
 
-use incoming::Incoming;
+pub(crate) use incoming::Incoming;
 use interrupt::Interrupt;
+pub(crate) use publish::settle;
 use source::Named;
 pub(crate) use source::{beside, is_manifest, open, read_first};
 use transfer::Input;

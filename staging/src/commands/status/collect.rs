@@ -1,5 +1,6 @@
 //! What there is to tell.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use op_dbus_activator::activation::Activation;
@@ -7,12 +8,13 @@ use op_dbus_activator::identity::{self, Check};
 use op_dbus_activator::records::Records;
 use op_dbus_bootstate::record::Choice;
 use op_dbus_bootstate::store::{self, Copy, Loaded, Reading, Verdict};
-use op_dbus_bootstate::{BootId, Deployment, Digest, Record};
+use op_dbus_bootstate::{BootId, Deployment, Digest, Record, Version};
 use serde_json::{Value, json};
 
 use crate::auditlog::{AuditLog, State};
 use crate::context::{Context, Report};
 use crate::deployments::Deployments;
+use crate::pins;
 use crate::settings::Settings;
 use crate::signed;
 
@@ -46,6 +48,8 @@ pub(crate) struct Facts {
     pub(crate) record: Option<Record>,
     /// The versions of the store, newest first.
     pub(crate) versions: Vec<Known>,
+    /// Versions that are pinned, also ones that are gone.
+    pub(crate) pins: BTreeSet<Version>,
     /// Lines of the audit log, if it is sound.
     pub(crate) audit_lines: Option<u64>,
     /// Release keys that can sign, and have not ended by this device's clock.
@@ -79,6 +83,7 @@ pub(crate) fn collect(context: &Context) -> Facts {
     }
     record(context, &mut facts);
     versions(context, &mut facts);
+    pinned(context, &mut facts);
     audit(context, &mut facts);
     facts
 }
@@ -175,6 +180,16 @@ fn versions(context: &Context, facts: &mut Facts) {
     }
 }
 
+fn pinned(context: &Context, facts: &mut Facts) {
+    let dir = context.layout.pins_dir();
+    match pins::read(&context.layout) {
+        Ok((pins, _)) => facts.pins = pins,
+        Err(why) => facts
+            .problems
+            .push(format!("{}: read: {why}", dir.display())),
+    }
+}
+
 fn audit(context: &Context, facts: &mut Facts) {
     let log = AuditLog::new(&context.layout);
     let anchor = facts.record.as_ref().map(|record| record.audit);
@@ -267,7 +282,8 @@ impl Facts {
                 json!({
                     "version": known.deployment.version, "digest": known.deployment.digest,
                     "epoch": known.deployment.epoch, "bytes": known.bytes,
-                    "received_at": known.received_at, "intact": known.defect.is_none(), "defect": known.defect,
+                    "received_at": known.received_at, "pinned": self.pins.contains(&known.deployment.version),
+                    "intact": known.defect.is_none(), "defect": known.defect,
                 })
             })
             .collect();
@@ -285,6 +301,7 @@ impl Facts {
             .field("fallback_unblessed", record.map(|record| record.fallback_unblessed))
             .field("last_boot", last)
             .field("versions", versions)
+            .object("pins", &self.pins)
             .field("audit", json!({"lines": self.audit_lines, "missed": record.map(|record| record.audit.missed)}))
             .field("release_keys", self.keys)
             .object("problems", &self.problems)

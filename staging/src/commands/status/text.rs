@@ -33,7 +33,7 @@ pub(crate) fn lines(facts: &Facts, next: &[String]) -> Vec<String> {
         for (index, known) in facts.versions.iter().enumerate() {
             lines.push(row(
                 if index == 0 { "Versions" } else { "" },
-                version(known),
+                version(facts, known),
             ));
         }
     }
@@ -155,11 +155,16 @@ fn roles(facts: &Facts, record: &Record, lines: &mut Vec<String>) {
     }
 }
 
-fn version(known: &Known) -> String {
+fn version(facts: &Facts, known: &Known) -> String {
     let state = known.defect.as_deref().unwrap_or("intact");
     let version = &known.deployment.version;
+    let pinned = if facts.pins.contains(version) {
+        ", pinned"
+    } else {
+        ""
+    };
     format!(
-        "{version}  {}, {} bytes, {}, {state}",
+        "{version}  {}, {} bytes, {}, {state}{pinned}",
         known.deployment.digest.short(),
         known.bytes,
         known.received_at

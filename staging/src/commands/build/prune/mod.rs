@@ -17,7 +17,7 @@ use op_dbus_release::manifest::{self, Manifest};
 
 use super::area::{Area, Frozen, Use};
 use super::size;
-use crate::cli::build::Prune;
+use crate::cli::prune::Prune;
 use crate::context::{Context, Report};
 use crate::error::{Exit, Failure, Result};
 
@@ -26,7 +26,7 @@ use decide::{Candidate, Decision, Published, decide};
 /// Runs the command.
 pub(crate) fn run(context: &Context, args: &Prune) -> Result<Exit> {
     Context::require_root()?;
-    let area = Area::new(&args.place);
+    let area = Area::new(&args.source.place());
     area.require()?;
     let _lock = area.lock(Use::Exclusive)?;
     let (frozen, foreign) = area.all_frozen()?;
@@ -36,7 +36,7 @@ pub(crate) fn run(context: &Context, args: &Prune) -> Result<Exit> {
             area.versions().join(name).display()
         ));
     }
-    let published = published(context, &area, &args.published)?;
+    let published = published(context, &area, &args.source.published)?;
     let candidates: Vec<_> = frozen
         .iter()
         .map(|frozen| Candidate {
@@ -45,7 +45,7 @@ pub(crate) fn run(context: &Context, args: &Prune) -> Result<Exit> {
         })
         .collect();
     let decisions = decide(&candidates, &published, usize::from(args.keep));
-    let sizes = Sizes::read(&args.btrfs, &area.versions());
+    let sizes = Sizes::read(&args.source.btrfs, &area.versions());
     if !args.dry_run {
         delete(&area, &decisions)?;
     }

@@ -1,0 +1,136 @@
+//! `prune` killed, and what the next run makes of it.
+
+use std::fs;
+use std::process::Stdio;
+use std::thread;
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+
+use crate::crash::signal;
+use crate::fixture::{Device, names};
+use crate::prune::{all_is_well, deleted, make_overlay, with_versions};
+
+/// Moments a prune is killed at.
+const STEPS: u32 = 16;
+/// What goes with `--keep 1`.
+const GOES: [&str; 3] = ["v1.2.0", "v1.3.0", "v1.4.0"];
+
+fn papers(version: &str) -> [String; 3] {
+    [".deployment.json", ".json", ".json.asc"].map(|end| format!("manifests/{version}{end}"))
+}
+
+/// A version of which only a part is left is nothing that could be staged, and
+/// the next run takes the rest away.
+#[track_caller]
+fn the_next_run_finishes(device: &Device, version: &str) {
+    device.run(&["stage", version]).failed(7, "");
+    let tried = device.result(&["prune", "--dry-run"], "dry-run");
+    assert_eq!(deleted(&tried), [""; 0]);
+    let pruned = device.result(&["prune"], "pruned");
+    assert_eq!(deleted(&pruned), [version]);
+    all_is_well(device);
+    assert_eq!(names(&device.store("overlays")), [""; 0]);
+    let log = device.json(&["audit", "log", "-n", "1"]);
+    assert_eq!(log["lines"][0]["event"], "pruned");
+    assert_eq!(log["lines"][0]["version"], version);
+}
+
+#[test]
+fn what_a_cut_leaves_of_a_version_goes_with_the_next_run() {
+    let Some((device, builder)) = with_versions() else {
+        return;
+    };
+    let version = "v1.2.0";
+    let delete = |path: &str| {
+        op_dbus_btrfs::delete_subvolume(&device.store(path)).unwrap();
+    };
+    // After each step of the deletion, in their order.
+    for step in 0..4 {
+        if step > 0 {
+            device.result(&["receive", &builder.manifest(version)], "received");
+        }
+        make_overlay(&device, version);
+        delete("deploy/v1.2.0");
+        if step >= 1 {
+            delete("overlays/v1.2.0");
+        }
+        for paper in papers(version).iter().take(step.max(1) - 1) {
+            fs::remove_file(device.store(paper)).unwrap();
+        }
+        the_next_run_finishes(&device, version);
+    }
+    // Or the version comes again instead, whole.
+    device.result(&["receive", &builder.manifest(version)], "received");
+    delete("deploy/v1.2.0");
+    device.result(&["receive", &builder.manifest(version)], "received");
+    device.result(&["stage", version], "on-trial");
+    all_is_well(&device);
+}
+
+/// A receive that was killed before the rename has a whole version without a
+/// name. Prune treats it as any other: it is not brought back in half.
+#[test]
+fn a_version_that_only_lacks_its_name_is_a_version() {
+    let Some((device, _builder)) = with_versions() else {
+        return;
+    };
+    for version in ["v1.2.0", "v1.5.0"] {
+        let hidden = format!("deploy/.{version}.new");
+        let published = device.store("deploy").join(version);
+        fs::rename(&published, device.store(&hidden)).unwrap();
+    }
+    let pruned = device.result(&["prune"], "pruned");
+    assert_eq!(deleted(&pruned), ["v1.2.0"]);
+    assert_eq!(
+        names(&device.store("deploy")),
+        ["v1.0.0", "v1.1.0", "v1.3.0", "v1.4.0", "v1.5.0"]
+    );
+    all_is_well(&device);
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_versions_whole_or_gone() {
+    let Some((device, builder)) = with_versions() else {
+        return;
+    };
+    let prune = ["prune", "--keep", "1"];
+    let begin = Instant::now();
+    device.result(&["prune", "--keep", "1", "--dry-run"], "dry-run");
+    let decided = begin.elapsed();
+    let begin = Instant::now();
+    device.result(&prune, "pruned");
+    let whole = begin.elapsed();
+    // Nothing is deleted before it is decided: the kills fall after about half of that.
+    let first = decided / 2;
+    let mut cut_short = 0;
+    for step in 0..STEPS {
+        for version in GOES {
+            device.json(&["receive", &builder.manifest(version)]);
+            make_overlay(&device, version);
+        }
+        let mut running = device
+            .command(&prune)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        thread::sleep(first + whole.saturating_sub(first) * step / STEPS);
+        signal(&running, Signal::SIGKILL);
+        running.wait().unwrap();
+        for version in GOES {
+            let is_there = device.store("deploy").join(version).exists();
+            let staged = device.run(&["stage", version]);
+            assert_eq!(staged.code, if is_there { 0 } else { 7 }, "{staged:?}");
+        }
+        device.json(&["cancel"]);
+        cut_short += u32::from(device.json(&prune)["result"] == "pruned");
+        assert_eq!(
+            names(&device.store("deploy")),
+            ["v1.0.0", "v1.1.0", "v1.5.0"]
+        );
+        assert_eq!(names(&device.store("overlays")), [""; 0]);
+        all_is_well(&device);
+    }
+    assert!(cut_short > 0, "no run was cut short");
+}
