@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::Image;
+
 /// Content is kept, compared and shared in pieces of this many bytes.
 pub const BLOCK: usize = 4096;
 /// The unit that reaches a medium whole or not at all.
@@ -165,6 +167,18 @@ impl Content {
             self.put_own(block, page);
             offset += length;
             from = rest;
+        }
+    }
+
+    /// As something that no longer changes.
+    pub(crate) fn into_image(self) -> Image {
+        let mut pool = self.pool;
+        if !self.own.is_empty() {
+            Arc::make_mut(&mut pool).pages.extend(self.own);
+        }
+        Image {
+            table: self.table,
+            pool,
         }
     }
 

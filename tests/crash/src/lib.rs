@@ -28,6 +28,7 @@ mod replay;
 mod server;
 pub mod states;
 mod sys;
+mod tape;
 
 pub use content::{BLOCK, SECTOR};
 pub use image::Image;
@@ -35,3 +36,4 @@ pub use log::{Data, Entry, Log, Mark, Within};
 pub use record::Recorder;
 pub use replay::{Replayer, Requests};
 pub use states::{Fate, Kind, State};
+pub use tape::Tape;

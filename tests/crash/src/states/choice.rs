@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Fate, Kind, State};
+use super::{Fate, Kind, State, units};
 use crate::chance::blend;
 use crate::log::Within;
 use crate::{Entry, Log, Mark};
@@ -62,7 +62,7 @@ pub fn enumerate(log: &Log, seed: u64, count: usize) -> Vec<State> {
 /// What there is to know about each position of a log.
 struct Places {
     places: Vec<Place>,
-    /// Place in the log and sectors of each write.
+    /// Of each write its place in the log, and in how many pieces it may arrive.
     writes: Vec<(usize, usize)>,
 }
 
@@ -89,7 +89,7 @@ impl Places {
         for (position, entry) in log.entries.iter().enumerate() {
             let mut times = 1;
             match entry {
-                Entry::Write { data, .. } => writes.push((position, data.sectors)),
+                Entry::Write { .. } => writes.extend(units(entry).map(|units| (position, units))),
                 Entry::Flush => flushed = writes.len(),
                 Entry::Mark(mark) => {
                     within = within.after(*mark);
@@ -144,22 +144,23 @@ impl Places {
     fn outcome(&self, state: &State) -> u64 {
         let place = &self.places[state.position];
         let writes = &self.writes[place.unflushed.clone()];
-        let sectors: Vec<_> = writes.iter().map(|(_, sectors)| *sectors).collect();
+        let units: Vec<_> = writes.iter().map(|(_, units)| *units).collect();
+        let fates = state.kind.fates(&units);
+        // Flushed or not, what is there without a gap is there.
+        let whole = fates.iter().take_while(|fate| **fate == Fate::Kept).count();
         let step = |step: Option<u32>| step.map_or(u64::MAX, u64::from);
-        let mut outcome = mixed(
-            place.unflushed.start as u64,
-            step(place.within.acknowledged),
-        );
+        let mut outcome = mixed(0, (place.unflushed.start + whole) as u64);
+        outcome = mixed(outcome, step(place.within.acknowledged));
         outcome = mixed(outcome, step(place.within.in_flight));
-        for ((place, _), fate) in writes.iter().zip(state.kind.fates(&sectors)) {
-            match fate {
-                Fate::Lost => {}
-                Fate::Kept => outcome = mixed(outcome, *place as u64),
-                Fate::Torn(stays) => {
-                    outcome = mixed(mixed(outcome, *place as u64), u64::MAX);
-                    for (sector, _) in stays.iter().enumerate().filter(|(_, stays)| **stays) {
-                        outcome = mixed(outcome, sector as u64);
-                    }
+        for ((write, _), fate) in writes.iter().zip(fates).skip(whole) {
+            if fate == Fate::Lost {
+                continue;
+            }
+            outcome = mixed(outcome, *write as u64);
+            if let Fate::Torn(stays) = fate {
+                outcome = mixed(outcome, u64::MAX);
+                for (sector, _) in stays.iter().enumerate().filter(|(_, stays)| **stays) {
+                    outcome = mixed(outcome, sector as u64);
                 }
             }
         }

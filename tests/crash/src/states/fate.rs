@@ -15,7 +15,8 @@ pub enum Fate {
 }
 
 impl Kind {
-    /// What becomes of writes with so many sectors each, in their order.
+    /// What becomes of writes that may arrive in so many pieces each, in their
+    /// order.
     pub(crate) fn fates(self, sectors: &[usize]) -> Vec<Fate> {
         let mut fates = vec![Fate::Kept; sectors.len()];
         match self {
