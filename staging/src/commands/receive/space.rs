@@ -51,7 +51,7 @@ pub(crate) fn remedy(manifest: &Manifest, stream: &Stream) -> String {
         .filter(|other| needed(other, &manifest.tree) < need / 2)
         .collect();
     smaller.sort_by_key(|other| needed(other, &manifest.tree));
-    let free = "free some space in the store's file system, or lower [receive] headroom_mib";
+    let free = "free some space in the store's file system (op-dbus-stage prune), or lower [receive] headroom_mib";
     let other = smaller.iter().find_map(|other| {
         let parent = other.parent.as_ref()?;
         Some(format!(

@@ -61,7 +61,7 @@ fn about_boot(facts: &Facts, record: &Record, says: &mut Vec<String>) {
     }
     for degraded in &activation.degraded {
         says.push(match degraded.as_str() {
-            word::OVERLAY_READ_ONLY | word::OVERLAY_NOT_WRITABLE => "Changes below the overlay are not kept: free space in the store, or look at why it is read-only (journalctl -k), then reboot.".to_owned(),
+            word::OVERLAY_READ_ONLY | word::OVERLAY_NOT_WRITABLE => "Changes below the overlay are not kept: free space in the store (op-dbus-stage prune), or look at why it is read-only (journalctl -k), then reboot.".to_owned(),
             word::STORE_READ_ONLY => "The store is read-only: no boot is counted and no trial runs. Look at the medium (journalctl -k).".to_owned(),
             other => format!("This boot is degraded ({other}): see journalctl -k -g op-dbus"),
         });
