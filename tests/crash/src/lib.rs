@@ -17,18 +17,31 @@
 )]
 
 mod chance;
+pub mod check;
+pub mod cli;
 mod content;
 mod disk;
+pub mod error;
+pub mod explore;
+pub mod explorer;
+pub mod facts;
 mod format;
+pub mod host;
 mod image;
 mod log;
 mod moment;
+pub mod prepared;
+pub mod programs;
 mod record;
+pub mod recording;
 mod replay;
+pub mod report;
 mod server;
 pub mod states;
+pub mod story;
 mod sys;
 mod tape;
+mod worker;
 
 pub use content::{BLOCK, SECTOR};
 pub use image::Image;

@@ -1,0 +1,319 @@
+//! The looking: one boot of the real activator, again in the same boot, and then
+//! everything that can be read. Nothing is judged here.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use op_dbus_bootstate::{codec, record};
+use op_dbus_release::tree::{self, Cache};
+
+use crate::host::Host;
+use crate::programs::Ran;
+
+/// One copy of the boot record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Copy {
+    /// It can be read.
+    Valid(Record),
+    /// It can't, and why.
+    Bad(String),
+}
+
+/// What of a boot record is judged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Its number.
+    pub sequence: u64,
+    /// Versions, by role.
+    pub good: Option<String>,
+    /// The one before.
+    pub fallback: Option<String>,
+    /// Version, tries and refunds left.
+    pub trial: Option<(String, u8, u8)>,
+    /// Boots of good without a verdict.
+    pub unblessed: u8,
+    /// Versions out of use.
+    pub quarantine: Vec<String>,
+    /// Security epochs below are refused.
+    pub floor: u32,
+    /// Versions in it whose subvolume is not the one the record knows.
+    pub strangers: Vec<String>,
+    /// All of it, to see whether anything changed.
+    pub bytes: Vec<u8>,
+}
+
+/// What a boot said it did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// `activated`, `rescue`, `failed`, `off`
+    pub outcome: String,
+    /// Role and version that run.
+    pub active: Option<(String, String)>,
+    /// Whether the boot counts.
+    pub counted: bool,
+    /// What works less well than it should.
+    pub degraded: Vec<String>,
+    /// Why.
+    pub reason: String,
+}
+
+/// All that was seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observation {
+    /// Exit code of the activator.
+    pub exit: Option<i32>,
+    /// What it said.
+    pub boot: Seen,
+    /// Whether there is a store at all.
+    pub store: bool,
+    /// The record's two copies after the boot.
+    pub copies: Vec<Copy>,
+    /// The copies and the activator's word once it ran again in the same boot.
+    pub second_copies: Vec<Copy>,
+    /// Likewise.
+    pub second: Seen,
+    /// Digest of the tree that was activated, read through its mount.
+    pub digest: Option<String>,
+    /// What the overlay's mount shows of the files of interest.
+    pub files: BTreeMap<String, String>,
+    /// Why nothing new can be written there, if so.
+    pub unwritable: Option<String>,
+    /// What the upper layers hold of the files of interest, by version.
+    pub uppers: BTreeMap<String, BTreeMap<String, String>>,
+    /// Versions in the store.
+    pub versions: Vec<String>,
+    /// Exit code of `verify`, and the versions it finds not sound.
+    pub verify: Option<(i32, Vec<String>)>,
+    /// Exit code of `audit verify`, and what it said.
+    pub audit: Option<(i32, String)>,
+    /// The audit log's lines, without those about boots.
+    pub log: Vec<(String, Option<String>)>,
+    /// What could not be looked at, and why.
+    pub unreadable: Vec<String>,
+}
+
+impl Observation {
+    fn note<T>(&mut self, what: &str, result: io::Result<T>) -> Option<T> {
+        result
+            .map_err(|why| self.unreadable.push(format!("{what}: {why}")))
+            .ok()
+    }
+}
+
+/// Boots, and looks at everything. `files` are those of interest in overlays;
+/// all programs that ran are added to `ran`.
+pub fn observe(host: &Host, files: &[&str], ran: &mut Vec<Ran>) -> io::Result<Observation> {
+    let mut seen = Observation::default();
+    let first = host.boot()?;
+    seen.exit = first.code;
+    ran.push(first);
+    seen.boot = boot(host, &mut seen.unreadable);
+    let store = host.store();
+    seen.store = store.join("boot").is_dir();
+    if !seen.store {
+        return Ok(seen);
+    }
+    seen.copies = copies(&store);
+    ran.push(host.boot()?);
+    seen.second = boot(host, &mut seen.unreadable);
+    seen.second_copies = copies(&store);
+
+    if seen.boot.active.is_some() {
+        let digest = tree::digest(&host.lower(), Cache::Keep)
+            .map_err(|why| io::Error::other(why.to_string()));
+        seen.digest = seen
+            .note("the activated tree", digest)
+            .map(|found| found.tree.digest.to_string());
+        let overlay = host.overlay();
+        let shown = contents(&overlay, files);
+        seen.files = seen.note("the overlay", shown).unwrap_or_default();
+        seen.unwritable = write_new(&overlay).err().map(|why| why.to_string());
+    }
+    let uppers = uppers(&store, files);
+    seen.uppers = seen.note("overlays", uppers).unwrap_or_default();
+    let versions = names(&store.join("deploy"));
+    seen.versions = seen.note("deploy", versions).unwrap_or_default();
+    let log = log(&store);
+    seen.log = seen.note("the audit log", log).unwrap_or_default();
+
+    let verify = host.stage(&["verify"])?;
+    seen.verify = verify.code.map(|code| (code, unsound(&verify.stdout)));
+    ran.push(verify);
+    let audit = host.stage(&["audit", "verify"])?;
+    seen.audit = audit.code.map(|code| (code, audit.stderr.clone()));
+    ran.push(audit);
+    Ok(seen)
+}
+
+/// What the activator said of this boot.
+fn boot(host: &Host, unreadable: &mut Vec<String>) -> Seen {
+    let found = match host.activation() {
+        Ok(found) => found,
+        Err(why) => {
+            unreadable.push(format!("activation.json: {why}"));
+            return Seen::default();
+        }
+    };
+    let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+    let outcome = text("outcome");
+    Seen {
+        active: (outcome == "activated").then(|| (text("slot"), text("version"))),
+        outcome,
+        counted: found["counted"] == true,
+        degraded: words(&found["degraded"]),
+        reason: text("reason"),
+    }
+}
+
+fn words(value: &serde_json::Value) -> Vec<String> {
+    let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    let words = list.iter().filter_map(|word| word.as_str());
+    words.map(str::to_owned).collect()
+}
+
+/// Both copies of the record.
+pub(super) fn copies(store: &Path) -> Vec<Copy> {
+    let names = ["record.0", "record.1"];
+    names.map(|name| copy(store, name)).to_vec()
+}
+
+fn copy(store: &Path, name: &str) -> Copy {
+    let bytes = match fs::read(store.join("boot").join(name)) {
+        Ok(bytes) => bytes,
+        Err(why) => return Copy::Bad(why.to_string()),
+    };
+    match codec::decode(&bytes) {
+        Ok(record) => Copy::Valid(summary(&record, store, bytes)),
+        Err(why) => Copy::Bad(why.to_string()),
+    }
+}
+
+fn summary(record: &record::Record, store: &Path, bytes: Vec<u8>) -> Record {
+    let name = |slot| {
+        record
+            .slot(slot)
+            .map(|deployment| deployment.version.to_string())
+    };
+    let strangers = record
+        .deployments()
+        .filter(|(_, deployment)| {
+            let path = store.join("deploy").join(deployment.version.as_str());
+            !op_dbus_btrfs::info_of(&path).is_ok_and(|info| {
+                let known = &deployment.identity;
+                info.is_read_only()
+                    && info.uuid == known.uuid.0
+                    && info.received_uuid == known.received_uuid.0
+                    && info.ctransid == known.ctransid
+            })
+        })
+        .map(|(_, deployment)| deployment.version.to_string())
+        .collect();
+    let quarantine = record.quarantine.entries().iter();
+    Record {
+        sequence: record.sequence,
+        good: name(record::Slot::Good),
+        fallback: name(record::Slot::Fallback),
+        trial: record.trial.as_ref().map(|trial| {
+            let version = trial.deployment.version.to_string();
+            (version, trial.tries_left, trial.refunds_left)
+        }),
+        unblessed: record.good_unblessed,
+        quarantine: quarantine.map(|entry| entry.version.to_string()).collect(),
+        floor: record.epoch_floor,
+        strangers,
+        bytes,
+    }
+}
+
+/// What files hold, as far as they are there.
+fn contents(dir: &Path, files: &[&str]) -> io::Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    for &file in files {
+        match fs::read(dir.join(file)) {
+            Ok(content) => {
+                let content = String::from_utf8_lossy(&content).into_owned();
+                found.insert(file.to_owned(), content);
+            }
+            Err(why) if why.kind() == io::ErrorKind::NotFound => {}
+            Err(why) if why.kind() == io::ErrorKind::NotADirectory => {}
+            Err(why) => return Err(why),
+        }
+    }
+    Ok(found)
+}
+
+/// Makes a file in the overlay, durably, and takes it away again.
+fn write_new(overlay: &Path) -> io::Result<()> {
+    use io::Write as _;
+    let path = overlay.join("the explorer was here");
+    let mut file = fs::File::create_new(&path)?;
+    file.write_all(b"and wrote")?;
+    file.sync_all()?;
+    drop(file);
+    fs::remove_file(path)
+}
+
+fn uppers(store: &Path, files: &[&str]) -> io::Result<BTreeMap<String, BTreeMap<String, String>>> {
+    let dir = store.join("overlays");
+    let mut found = BTreeMap::new();
+    for version in names(&dir)? {
+        let files = contents(&dir.join(&version).join("upper"), files)?;
+        found.insert(version, files);
+    }
+    Ok(found)
+}
+
+/// Names in a directory, sorted, without those that are nobody's to see.
+fn names(dir: &Path) -> io::Result<Vec<String>> {
+    let mut names = all_names(dir)?;
+    names.retain(|name| !name.starts_with('.'));
+    Ok(names)
+}
+
+/// All names in a directory, sorted.
+pub(super) fn all_names(dir: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Lines of the audit log, as far as they are whole. Not those about boots,
+/// which the record keeps until a command takes them over.
+pub(super) fn log(store: &Path) -> io::Result<Vec<(String, Option<String>)>> {
+    let text = match fs::read_to_string(store.join("audit/log.jsonl")) {
+        Err(why) if why.kind() == io::ErrorKind::NotFound => String::new(),
+        text => text?,
+    };
+    let mut lines = Vec::new();
+    for line in text
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'))
+    {
+        let line: serde_json::Value = serde_json::from_str(line)?;
+        let event = line["event"].as_str().unwrap_or("no event");
+        if !event.starts_with("attempt") {
+            let version = line["version"].as_str().map(str::to_owned);
+            lines.push((event.to_owned(), version));
+        }
+    }
+    Ok(lines)
+}
+
+/// What `verify` finds not sound.
+pub(super) fn unsound(stdout: &str) -> Vec<String> {
+    let Ok(report) = serde_json::from_str::<serde_json::Value>(stdout) else {
+        return vec!["(no report)".to_owned()];
+    };
+    let findings = report["findings"].as_array().cloned().unwrap_or_default();
+    let unsound = |finding: &&serde_json::Value| finding["problems"] != serde_json::json!([]);
+    findings
+        .iter()
+        .filter(unsound)
+        .map(|finding| finding["name"].as_str().unwrap_or("?").to_owned())
+        .collect()
+}

@@ -1,0 +1,267 @@
+//! Exploring many states: workers take one after the other, in their order, and
+//! what they find is put together.
+
+mod process;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::{At as _, Error, Result};
+use crate::explorer::{Depth, Outcome, Times};
+use crate::recording::Recording;
+use crate::report::{Found, Summary};
+use crate::worker::{Answer, Order};
+use crate::{State, states};
+
+use process::{Ended, Process};
+
+/// How to explore.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// This program, which is started as each worker.
+    pub program: PathBuf,
+    /// What a worker is started with to find the recording.
+    pub arguments: Vec<String>,
+    /// How many states.
+    pub states: usize,
+    /// Chooses them.
+    pub seed: u64,
+    /// Workers at once.
+    pub workers: usize,
+    /// Enough is enough.
+    pub max_violations: usize,
+    /// Every so-many-th state gets a second boot and the interrupted command again.
+    pub again: u64,
+    /// How long one state may take.
+    pub limit: Duration,
+    /// Where evidence goes.
+    pub evidence: PathBuf,
+}
+
+/// What workers share.
+struct Shared<'a> {
+    plan: &'a Plan,
+    recording: &'a Recording,
+    states: &'a [State],
+    next: Mutex<usize>,
+    done: Mutex<Done>,
+    stop: AtomicBool,
+}
+
+/// What is known so far.
+#[derive(Default)]
+struct Done {
+    explored: usize,
+    again: usize,
+    times: Times,
+    by_step: BTreeMap<Option<u32>, usize>,
+    found: BTreeMap<usize, Found>,
+    broken: Option<Error>,
+}
+
+/// Explores; `tell` hears of progress now and then.
+pub fn explore(
+    recording: &Recording,
+    plan: &Plan,
+    mut tell: impl FnMut(&Progress),
+) -> Result<Summary> {
+    let states = states::enumerate(&recording.log, plan.seed, plan.states);
+    fs::create_dir_all(&plan.evidence).at("create directory", &plan.evidence)?;
+    let began = Instant::now();
+    let shared = Shared {
+        plan,
+        recording,
+        states: &states,
+        next: Mutex::default(),
+        done: Mutex::default(),
+        stop: AtomicBool::new(false),
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..plan.workers.max(1))
+            .map(|number| {
+                let shared = &shared;
+                scope.spawn(move || shared.work(number))
+            })
+            .collect();
+        while !workers.iter().all(thread::ScopedJoinHandle::is_finished) {
+            thread::sleep(TICK);
+            let done = lock(&shared.done);
+            tell(&Progress {
+                explored: done.explored,
+                of: states.len(),
+                violations: done.found.len(),
+                elapsed: began.elapsed(),
+            });
+        }
+    });
+    let done = shared
+        .done
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    if let Some(why) = done.broken {
+        return Err(why);
+    }
+    let found = done.found.into_values().take(plan.max_violations).collect();
+    Ok(Summary {
+        log_entries: recording.log.entries.len(),
+        states: done.explored,
+        again: done.again,
+        seed: plan.seed,
+        workers: plan.workers,
+        seconds: began.elapsed().as_secs_f64(),
+        times: done.times,
+        by_step: by_name(recording, &done.by_step),
+        violations: found,
+    })
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// States explored.
+    pub explored: usize,
+    /// States there are to explore.
+    pub of: usize,
+    /// States in which something is wrong.
+    pub violations: usize,
+    /// Since the beginning.
+    pub elapsed: Duration,
+}
+
+/// How often progress is told.
+const TICK: Duration = Duration::from_millis(200);
+
+fn by_name(recording: &Recording, counts: &BTreeMap<Option<u32>, usize>) -> Vec<(String, usize)> {
+    let name = |number: Option<u32>| match number {
+        Some(number) => {
+            let name = recording.step(number).map_or("?", |step| &step.name);
+            format!("{number:>2} {name}")
+        }
+        None => "between two steps".to_owned(),
+    };
+    counts
+        .iter()
+        .map(|(number, count)| (name(*number), *count))
+        .collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared<'_> {
+    /// One worker's life; the process behind it may be several, one after the other.
+    fn work(&self, number: usize) {
+        if let Err(why) = self.orders(number) {
+            self.stop.store(true, Ordering::Relaxed);
+            lock(&self.done).broken.get_or_insert(why);
+        }
+    }
+
+    fn orders(&self, number: usize) -> Result<()> {
+        let place = self.plan.evidence.join(format!("worker.{number}"));
+        let mut process = None;
+        while let Some(index) = self.take() {
+            let ready = match &mut process {
+                Some(process) => process,
+                none => none.insert(Process::start(self.plan, &place)?),
+            };
+            let state = self.states[index];
+            let depth = self.depth(index);
+            let directory = self.evidence(index, &state);
+            let order = Order {
+                state: state.to_string(),
+                depth,
+                image: directory.join("disk.img"),
+            };
+            let answer = ready.ask(&order, self.plan.limit, &directory);
+            let outcome = match answer {
+                Ok(Answer::Done(outcome)) => outcome,
+                Ok(Answer::Ready) => Outcome::wrong("worker", "an outcome", "a greeting"),
+                Ok(Answer::Failed(why)) => {
+                    // Its device or mounts may be in the way of the next state.
+                    process = None;
+                    Outcome::wrong("host", "a state that can be explored", &why)
+                }
+                Err(ended) => {
+                    process = None;
+                    match ended {
+                        Ended::Hung(stacks) => {
+                            let limit = format!("an end within {:?}", self.plan.limit);
+                            Outcome::wrong("hung", &limit, &stacks)
+                        }
+                        Ended::Gone(how) => Outcome::wrong("worker", "an answer", &how),
+                    }
+                }
+            };
+            self.take_in(index, &state, depth, outcome, &directory)?;
+        }
+        drop(process);
+        // What is left there is nobody's.
+        let _ = fs::remove_dir(&place);
+        Ok(())
+    }
+
+    /// The next state, unless it is enough.
+    fn take(&self) -> Option<usize> {
+        if self.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut next = lock(&self.next);
+        let index = *next;
+        *next += 1;
+        (index < self.states.len()).then_some(index)
+    }
+
+    fn depth(&self, index: usize) -> Depth {
+        let every = self.plan.again.max(1);
+        let chosen = (index as u64).wrapping_add(self.plan.seed) % every == 0;
+        if chosen && self.plan.again > 0 {
+            Depth::Again
+        } else {
+            Depth::Boot
+        }
+    }
+
+    fn evidence(&self, index: usize, state: &State) -> PathBuf {
+        let name = state.to_string().replace(':', "-");
+        self.plan.evidence.join(format!("{index:06}-{name}"))
+    }
+
+    fn take_in(
+        &self,
+        index: usize,
+        state: &State,
+        depth: Depth,
+        outcome: Outcome,
+        directory: &Path,
+    ) -> Result<()> {
+        let mut done = lock(&self.done);
+        done.explored += 1;
+        done.again += usize::from(depth == Depth::Again);
+        done.times.add(&outcome.times);
+        let within = self.recording.log.step_at(state.position);
+        *done.by_step.entry(within.in_flight).or_default() += 1;
+        if outcome.violations.is_empty() {
+            return Ok(());
+        }
+        let found = Found::new(
+            self.recording,
+            state,
+            outcome,
+            directory,
+            &self.plan.arguments,
+        );
+        found.write(directory)?;
+        done.found.insert(index, found);
+        if done.found.len() >= self.plan.max_violations {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! One state after the other: present it, boot it, look at it, judge it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::check::{self, Between, Violation};
+use crate::error::{At as _, Result};
+use crate::host::Host;
+use crate::programs::Ran;
+use crate::recording::Recording;
+use crate::{Replayer, State};
+
+/// Boot ids of the explorer: none of the story's.
+const FIRST_BOOT: u64 = 1 << 32;
+
+/// How closely a state is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Depth {
+    /// One boot.
+    Boot,
+    /// Then another one, and the command that was interrupted again.
+    Again,
+}
+
+/// Where the time goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Times {
+    /// Putting the state on the device.
+    pub present: Duration,
+    /// The programs under test.
+    pub programs: Duration,
+    /// Reading what they left, and judging.
+    pub look: Duration,
+    /// Unmounting.
+    pub down: Duration,
+}
+
+/// What came of a state.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    /// What must not be.
+    pub violations: Vec<Violation>,
+    /// What ran.
+    pub ran: Vec<Ran>,
+    /// Where the time went.
+    pub times: Times,
+}
+
+/// Explores states of one recording, on one device.
+#[derive(Debug)]
+pub struct Explorer {
+    recording: Arc<Recording>,
+    replayer: Replayer,
+    host: Host,
+    files: Vec<&'static str>,
+}
+
+impl Explorer {
+    /// An explorer with its host in an existing directory; the thread must have
+    /// entered a namespace.
+    pub fn new(recording: Arc<Recording>, place: &Path) -> Result<Self> {
+        let host = Host::new(place, &recording.programs, FIRST_BOOT).at("set up", place)?;
+        let certificate = recording.prepared.certificate();
+        host.trust(&certificate).at("copy", &certificate)?;
+        let replayer =
+            Replayer::new(Arc::clone(&recording.log), "explorer").at("replay at", place)?;
+        Ok(Self {
+            files: recording.files(),
+            recording,
+            replayer,
+            host,
+        })
+    }
+
+    /// Explores a state. An error is the host's fault.
+    pub fn explore(&mut self, state: &State, depth: Depth) -> io::Result<Outcome> {
+        let mut outcome = Outcome::default();
+        let began = Instant::now();
+        let node = self.replayer.present(state)?.to_owned();
+        self.host.use_device(&node)?;
+        outcome.times.present = began.elapsed();
+        let judged = self.judge(state, depth, &mut outcome);
+        let began = Instant::now();
+        let down = self.host.down();
+        outcome.times.down += began.elapsed();
+        judged.and(down)?;
+        Ok(outcome)
+    }
+
+    fn judge(&mut self, state: &State, depth: Depth, outcome: &mut Outcome) -> io::Result<()> {
+        let recording = Arc::clone(&self.recording);
+        let between = recording.between(state);
+        self.boot(&between, outcome)?;
+        if depth == Depth::Boot || !outcome.violations.is_empty() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        self.host.down()?;
+        outcome.times.down += began.elapsed();
+        let later = Between {
+            boots: (2, 2),
+            ..between
+        };
+        self.boot(&later, outcome)?;
+        if let Some(step) = recording.in_flight(state) {
+            if outcome.violations.is_empty() {
+                let found = check::rerun(step, &later, &self.host, &mut outcome.ran)?;
+                outcome.violations.extend(found);
+            }
+        }
+        Ok(())
+    }
+
+    /// A boot with a new boot id, and all checks.
+    fn boot(&mut self, between: &Between<'_>, outcome: &mut Outcome) -> io::Result<()> {
+        let began = Instant::now();
+        let programs = |outcome: &Outcome| outcome.ran.iter().map(|ran| ran.took).sum();
+        let before: Duration = programs(outcome);
+        self.host.next_boot()?;
+        let seen = check::observe(&self.host, &self.files, &mut outcome.ran)?;
+        let digests = &self.recording.prepared.digests;
+        let violations = check::judge(between, digests, &seen);
+        if !violations.is_empty() {
+            outcome.violations.extend(violations);
+        }
+        let spent = programs(outcome).saturating_sub(before);
+        outcome.times.programs += spent;
+        outcome.times.look += began.elapsed().saturating_sub(spent);
+        Ok(())
+    }
+
+    /// Ends it: its directory is as empty as it was.
+    pub fn leave(self) -> io::Result<()> {
+        self.host.leave()?;
+        self.replayer.close()
+    }
+
+    /// Writes a state, as the power cut left it, to a file.
+    pub fn image_of(&mut self, state: &State, path: &Path) -> io::Result<()> {
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        self.replayer.present(state)?;
+        self.replayer.image_to(path)
+    }
+}

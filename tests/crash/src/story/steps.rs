@@ -1,0 +1,314 @@
+//! The story: what is done with the device, one thing after the other, and what
+//! holds once each was acknowledged. By hand, from the rules in ARCHITECTURE.md.
+
+use std::path::Path;
+
+use crate::facts::{Boot, Facts};
+
+use super::{Action, Again, How, Step, UserChange};
+
+/// Releases of the story, oldest first.
+pub(crate) const A: &str = "v1.0.0";
+pub(crate) const B: &str = "v1.1.0";
+pub(crate) const C: &str = "v1.2.0";
+pub(crate) const D: &str = "v1.3.0";
+
+const CONF: &str = super::CONF;
+const FIRST: (&str, &str) = ("user/first", "kept from the first trial on\n");
+const SECOND: (&str, &str) = (CONF, "written by the user over v1.0.0's own\n");
+const THIRD: (&str, &str) = ("user/third", "from the first try of v1.1.0\n");
+const FOURTH: (&str, &str) = ("user/first", "replaced while v1.1.0 was good\n");
+const FIFTH: (&str, &str) = ("user/fifth", "from the rollback to v1.0.0\n");
+const SIXTH: (&str, &str) = ("user/sixth", "from the rollback to v1.3.0\n");
+
+/// Builds the list.
+struct Story {
+    steps: Vec<Step>,
+    facts: Facts,
+}
+
+impl Story {
+    fn step(&mut self, name: &str, action: Action, again: Again, change: impl FnOnce(&mut Facts)) {
+        change(&mut self.facts);
+        self.steps.push(Step {
+            name: name.to_owned(),
+            action,
+            again,
+            facts: self.facts.clone(),
+        });
+    }
+
+    /// A command that must come out as `result`.
+    fn command(&mut self, words: &[&str], result: &'static str, change: impl FnOnce(&mut Facts)) {
+        let action = Action::Command {
+            words: words.iter().map(|&word| word.to_owned()).collect(),
+            result,
+        };
+        let again = Again::of(words.first().copied().unwrap_or_default());
+        // Paths are of no use to a reader.
+        let name: Vec<_> = words
+            .iter()
+            .filter(|word| !word.contains('/'))
+            .copied()
+            .collect();
+        self.step(&name.join(" "), action, again, change);
+    }
+
+    fn receive(&mut self, releases: &Path, version: &'static str, change: impl FnOnce(&mut Facts)) {
+        let manifest = releases.join(format!("{version}.json"));
+        let words = vec![
+            "receive".to_owned(),
+            manifest.to_string_lossy().into_owned(),
+        ];
+        let action = Action::Command {
+            words,
+            result: "received",
+        };
+        let again = Again::of("receive");
+        self.step(&format!("receive {version}"), action, again, |facts| {
+            facts.versions.insert(version);
+            facts.logged("received", version);
+            change(facts);
+        });
+    }
+
+    /// A reboot in good order, which runs what the facts before it say.
+    fn boot(&mut self, change: impl FnOnce(&mut Facts)) {
+        let expected = self.facts.boots.first().copied().unwrap_or(Boot::NoStore);
+        let name = match expected.active() {
+            Some((role, version)) => format!("boot of {version} ({})", role.word()),
+            None => "boot of nothing".to_owned(),
+        };
+        self.step(&name, Action::Boot(expected), Again::Never, change);
+    }
+
+    /// The user changes a file in the overlay of what runs, and waits for fsync.
+    fn user(
+        &mut self,
+        (path, content): (&'static str, &'static str),
+        how: How,
+        change: impl FnOnce(&mut Facts),
+    ) {
+        let action = Action::User(UserChange { path, content, how });
+        self.step(&format!("user writes {path}"), action, Again::Never, change);
+    }
+}
+
+/// All steps; the releases are those of [`crate::prepared`].
+pub fn steps(releases: &Path, certificate: &Path) -> Vec<Step> {
+    let mut story = Story {
+        steps: Vec::new(),
+        facts: before(),
+    };
+    first_version(&mut story, releases, certificate);
+    upgrade(&mut story, releases);
+    rollback(&mut story);
+    bad_version(&mut story, releases);
+    damaged_record(&mut story);
+    rollback_to_a_version_that_never_ran(&mut story, releases);
+    altered_fallback(&mut story, releases);
+    tries_used_up(&mut story);
+    story.steps
+}
+
+/// What holds before the first step: an empty file system.
+pub fn before() -> Facts {
+    Facts {
+        boots: vec![Boot::NoStore; crate::facts::BOOTS],
+        ..Facts::default()
+    }
+}
+
+fn first_version(story: &mut Story, releases: &Path, certificate: &Path) {
+    let certificate = certificate.to_string_lossy();
+    let words = ["prepare", &format!("--key={certificate}")];
+    story.command(&words, "prepared", |facts| {
+        facts.boots = vec![Boot::Nothing; crate::facts::BOOTS];
+        facts.log.push(("prepared", None));
+    });
+    story.receive(releases, A, |_| ());
+    story.command(&["stage", A], "on-trial", |facts| {
+        facts.on_trial(A, 3, 3);
+        facts.overlay(A, &[]);
+        facts.logged("staged", A);
+    });
+    story.boot(|facts| facts.on_trial(A, 2, 3));
+    // A trial that ends in disorder begins its next try afresh.
+    story.user(FIRST, How::New, |_| ());
+    story.command(&["bless"], "trial", |facts| {
+        facts.good = Some(A);
+        facts.runs_good(0);
+        facts.overlay(A, &[FIRST]);
+        facts.logged("blessed", A);
+    });
+    story.user(SECOND, How::Rewrite, |facts| {
+        facts.overlay(A, &[FIRST, SECOND]);
+    });
+}
+
+fn upgrade(story: &mut Story, releases: &Path) {
+    story.receive(releases, B, |_| ());
+    story.command(&["stage", B], "on-trial", |facts| {
+        facts.on_trial(B, 3, 3);
+        facts.overlay(B, &[FIRST, SECOND]);
+        facts.logged("staged", B);
+    });
+    story.boot(|facts| facts.on_trial(B, 2, 3));
+    story.user(THIRD, How::New, |_| ());
+    story.command(&["orderly-shutdown"], "refunded", |facts| {
+        facts.on_trial(B, 3, 2);
+        // A try that was given back goes on with its own.
+        facts.overlay(B, &[FIRST, SECOND, THIRD]);
+        facts.logged("refunded", B);
+    });
+    story.boot(|facts| {
+        facts.on_trial(B, 2, 2);
+        facts.overlay(B, &[FIRST, SECOND]);
+    });
+    story.command(&["bless"], "trial", |facts| {
+        facts.good = Some(B);
+        facts.fallback = Some(A);
+        facts.runs_good(0);
+        facts.floor = 1;
+        facts.overlay(B, &[FIRST, SECOND, THIRD]);
+        facts.logged("blessed", B);
+    });
+    story.user(FOURTH, How::Replace, |facts| {
+        facts.overlay(B, &[FOURTH, SECOND, THIRD]);
+    });
+}
+
+fn rollback(story: &mut Story) {
+    story.command(&["rollback"], "on-trial", |facts| {
+        facts.on_trial(A, 3, 3);
+        facts.logged("staged", A);
+    });
+    story.boot(|facts| facts.on_trial(A, 2, 3));
+    // A rollback goes on with the version's own overlay, whatever happens.
+    story.user(FIFTH, How::New, |facts| {
+        facts.overlay(A, &[FIRST, SECOND, FIFTH]);
+    });
+    story.command(&["bless"], "trial", |facts| {
+        facts.good = Some(A);
+        facts.fallback = Some(B);
+        facts.runs_good(0);
+        facts.logged("blessed", A);
+    });
+}
+
+fn bad_version(story: &mut Story, releases: &Path) {
+    story.receive(releases, C, |_| ());
+    story.command(&["stage", C], "on-trial", |facts| {
+        facts.on_trial(C, 3, 3);
+        facts.overlay(C, &[FIRST, SECOND, FIFTH]);
+        facts.logged("staged", C);
+    });
+    story.boot(|facts| facts.on_trial(C, 2, 3));
+    story.command(&["condemn", "--reason", "smoke"], "condemned", |facts| {
+        facts.quarantine.insert(C);
+        facts.runs_good(0);
+        facts.logged("condemned", C);
+    });
+    story.boot(|facts| facts.runs_good(1));
+    story.command(&["bless"], "good", |facts| {
+        facts.runs_good(0);
+        facts.logged("blessed", A);
+    });
+}
+
+fn damaged_record(story: &mut Story) {
+    story.step(
+        "one copy of the record is lost",
+        Action::Damage(&["record.0"]),
+        Again::Never,
+        |_| (),
+    );
+    story.command(&["cancel"], "nothing-to-do", |facts| {
+        facts.log.push(("repaired", None));
+    });
+    story.step(
+        "both copies of the record are lost",
+        Action::Damage(&["record.0", "record.1"]),
+        Again::Never,
+        |_| (),
+    );
+    story.boot(|facts| facts.runs_good(1));
+    let words = ["stage", C, "--allow-quarantined"];
+    story.command(&words, "on-trial", |facts| {
+        facts.quarantine.remove(C);
+        facts.on_trial(C, 3, 3);
+        facts.logged("released", C);
+        facts.logged("staged", C);
+    });
+    story.command(&["cancel"], "cancelled", |facts| {
+        facts.runs_good(1);
+        facts.logged("cancelled", C);
+    });
+}
+
+fn rollback_to_a_version_that_never_ran(story: &mut Story, releases: &Path) {
+    story.receive(releases, D, |_| ());
+    story.command(&["rollback", D], "on-trial", |facts| {
+        facts.on_trial(D, 3, 3);
+        facts.overlay(D, &[FIRST, SECOND, FIFTH]);
+        facts.logged("staged", D);
+    });
+    story.boot(|facts| facts.on_trial(D, 2, 3));
+    story.user(SIXTH, How::New, |facts| {
+        facts.overlay(D, &[FIRST, SECOND, FIFTH, SIXTH]);
+    });
+    story.command(&["rollback"], "cancelled-trial", |facts| {
+        facts.runs_good(1);
+        facts.logged("cancelled", D);
+    });
+    story.boot(|facts| facts.runs_good(2));
+    story.command(&["bless"], "good", |facts| {
+        facts.runs_good(0);
+        facts.logged("blessed", A);
+    });
+}
+
+fn altered_fallback(story: &mut Story, releases: &Path) {
+    story.step(
+        "somebody writes into the fallback",
+        Action::Alter(B),
+        Again::Never,
+        |facts| {
+            facts.altered.insert(B);
+        },
+    );
+    story.receive(releases, B, |facts| {
+        facts.altered.clear();
+        facts.logged("repaired", B);
+    });
+}
+
+fn tries_used_up(story: &mut Story) {
+    story.command(&["stage", D], "on-trial", |facts| {
+        facts.on_trial(D, 3, 3);
+        facts.overlay(D, &[FIRST, SECOND, FIFTH]);
+        facts.logged("staged", D);
+    });
+    story.boot(|facts| facts.on_trial(D, 2, 3));
+    let spent = |unblessed| Boot::Good {
+        version: A,
+        unblessed,
+        exhausted: Some(D),
+    };
+    story.boot(|facts| {
+        facts.on_trial(D, 1, 3);
+        facts.boots.push(spent(1));
+    });
+    story.boot(|facts| {
+        facts.on_trial(D, 0, 3);
+        facts.boots = vec![spent(1), spent(2)];
+    });
+    story.boot(|facts| {
+        facts.quarantine.insert(D);
+        facts.runs_good(1);
+    });
+    story.command(&["bless"], "good", |facts| {
+        facts.runs_good(0);
+        facts.logged("blessed", A);
+    });
+}
