@@ -391,6 +391,10 @@ pub fn bless(record: &Record, running: &Running) -> Result<Change<Blessed>, Refu
     next.escalation = Escalation::None;
     if let Some(good) = &next.good {
         next.epoch_floor = next.epoch_floor.max(good.epoch);
+        // A fallback that was staged while it ran: nothing is left to try, and its
+        // trial would make good its own fallback.
+        next.trial
+            .take_if(|trial| trial.deployment.digest == good.digest);
     }
     if next == *record {
         return Ok(Change::none(Blessed::Already));

@@ -421,6 +421,25 @@ fn rule_6_a_blessed_fallback_is_good_and_leaves_no_fallback() {
     assert_eq!((record.good, record.fallback), (Some(deployment(0)), None));
 }
 
+/// Fallback runs because good can't; the operator stages it, and it is blessed.
+#[test]
+fn rule_6_what_became_good_is_no_longer_on_trial() {
+    let altered = [failure(Slot::Good, 1, Outcome::Altered)];
+    let selection = select(
+        &device(),
+        &BootInput {
+            failures: &altered,
+            ..input(1)
+        },
+    );
+    let on_trial_too = staged(selection.record.as_ref().unwrap(), 0);
+    let change = bless(&on_trial_too, &running(&selection, 1)).unwrap();
+    assert_eq!(change.outcome, Blessed::Fallback);
+    let blessed = change.record.unwrap();
+    assert_eq!(blessed.good, Some(deployment(0)));
+    assert_eq!(blessed.trial, None, "it would end as its own fallback");
+}
+
 #[test]
 fn rule_6_neither_a_condemned_nor_a_cancelled_trial_can_be_blessed() {
     let (record, running) = booted(&staged(&device(), 2), 1);
