@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 
 use crate::debian::disk::{self, Machine};
 use crate::error::{Context, Error, Result};
+use crate::hardware::{Accelerator, Disk, Format, Hardware, Memory};
 use crate::light::Light;
-use crate::logwrites;
-use crate::qemu::{Accelerator, Disk, Format, Hardware};
 use crate::sandbox::Mounted;
 use crate::scenario::{Boot, Store};
 use crate::tool::Tool;
+use crate::{logwrites, powercut};
 
 /// Most bytes a boot of the light guest can log; the file is sparse.
-const LOG_BYTES: u64 = 8 << 30;
+pub(crate) const LOG_BYTES: u64 = 8 << 30;
 
 /// What a machine is made of.
 #[derive(Debug)]
@@ -151,6 +151,7 @@ impl<'a> Bench<'a> {
             accelerator: self.accelerator,
             processors: self.processors,
             memory_mib,
+            memory: Memory::Own,
             kernel,
             initrd,
             command_line,
@@ -166,11 +167,12 @@ impl<'a> Bench<'a> {
             return Ok(String::new());
         };
         let entries = logwrites::read(&self.log())?;
-        let replayed = logwrites::replay_durable(&entries, &self.start())?;
+        let (pieces, tally) = powercut::least(&entries);
+        powercut::write(&pieces, &self.start())?;
         fs::rename(self.start(), &disk.path).at("replace", &disk.path)?;
         Ok(format!(
             "{} requests were durable, {} lost",
-            replayed.kept, replayed.lost
+            tally.durable, tally.lost
         ))
     }
 

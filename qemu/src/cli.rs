@@ -1,5 +1,6 @@
 //! The command line.
 
+mod cuts;
 mod demo;
 mod live;
 
@@ -14,7 +15,8 @@ use crate::bench::{Bench, Make};
 use crate::debian::disk;
 use crate::debian::profile::{self, Profile, Suite};
 use crate::error::{Context, Error, Result};
-use crate::qemu::{self, Accelerator};
+use crate::hardware::Accelerator;
+use crate::qemu;
 use crate::release::{self, bad};
 use crate::scenario::{Boot, Kind};
 use crate::suite::{Chosen, Lab};
@@ -77,6 +79,15 @@ enum Command {
     /// op-dbus-demo.service and the bus name org.opdbus.Demo.
     #[command(verbatim_doc_comment)]
     Play(PlayArguments),
+    /// Cut the power of a light guest at random moments, and check what is left
+    ///
+    /// One boot a cut: the guest recovers from the last cut, is checked, goes on
+    /// with what devices do, and loses its power again, at a random request to
+    /// its disk. What the disk keeps of what no flush had made durable is random
+    /// as well, down to its 512-byte sectors. A run can be stopped at any moment
+    /// and resumed.
+    #[command(verbatim_doc_comment)]
+    Cuts(cuts::CutsArguments),
     /// Play an upgrade and a failing one on bookworm, and tell what happens
     Demo {
         #[command(flatten)]
@@ -182,6 +193,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Release { directory } => release_to(directory),
         Command::Boot(arguments) => boot(arguments),
         Command::Play(arguments) => play(arguments),
+        Command::Cuts(arguments) => cuts::run(arguments),
         Command::Demo { speed } => demo::run(&lab(speed)?),
         Command::Check | Command::List => Ok(()),
     }

@@ -7,7 +7,8 @@ use op_dbus_vm_guest::proto::{Cut, Event, Exit, Request};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::qemu::{Hardware, Message, Qemu};
+use crate::hardware::Hardware;
+use crate::qemu::{Message, Qemu};
 
 /// How a boot ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -91,6 +92,32 @@ impl Guest {
                 other => return Err(self.surprise("to get ready", &other)),
             }
         }
+    }
+
+    /// The next event, or none in that time.
+    pub fn poll(&mut self, within: Duration) -> Result<Option<Event>> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Some(event));
+            }
+            if self.gone {
+                return Err(self.error("the guest ended by itself".into()));
+            }
+            if !self.pump(deadline) && !self.gone {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Sends a request and waits for nothing.
+    pub fn send(&mut self, request: &Request) -> Result<()> {
+        self.qemu.send(request)
+    }
+
+    /// Runs a command of QEMU's monitor.
+    pub fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value> {
+        self.qemu.execute(command, arguments)
     }
 
     /// Waits for a console line that contains `text`, from the first line on.

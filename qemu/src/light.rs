@@ -8,6 +8,7 @@ use crate::cache::{Cache, Entry, Key};
 use crate::debian::profile::{Initramfs as Builder, Suite};
 use crate::debian::root;
 use crate::error::{Context, Result};
+use crate::hardware::{Accelerator, Disk, Format, Hardware, Memory};
 use crate::initramfs::Initramfs;
 use crate::modules;
 use crate::programs::Programs;
@@ -86,6 +87,27 @@ impl Light {
     /// The kernel.
     pub fn kernel(&self) -> PathBuf {
         self.base.file("vmlinuz")
+    }
+
+    /// A machine with a store's disk and one of releases.
+    pub fn hardware(&self, store: &Path, releases: &Path, accelerator: Accelerator) -> Hardware {
+        let disk = |path: &Path, read_only| Disk {
+            path: path.to_owned(),
+            format: Format::Raw,
+            read_only,
+            log: None,
+        };
+        Hardware {
+            accelerator,
+            processors: 1,
+            memory_mib: 320,
+            memory: Memory::Own,
+            kernel: self.kernel(),
+            initrd: self.initrd(),
+            command_line: format!("{KERNEL_OPTIONS} vm.releases=/dev/vdb"),
+            // Nobody writes to the first one either: what runs are copies.
+            disks: vec![disk(store, false), disk(releases, true)],
+        }
     }
 
     /// The initramfs.

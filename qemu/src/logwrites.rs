@@ -1,5 +1,5 @@
-//! Reads the write log that QEMU's `blklogwrites` keeps, and rebuilds the disk
-//! a power cut would leave.
+//! Reads the write log that QEMU's `blklogwrites` keeps. What of it a power cut
+//! leaves is for [`powercut`](crate::powercut).
 //!
 //! The format is that of the kernel's dm-log-writes target
 //! (Documentation/admin-guide/device-mapper/log-writes.rst): one sector with the
@@ -9,7 +9,7 @@
 //! the log, uses `length`. All numbers are little-endian; sector numbers count
 //! the log's sectors.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -22,6 +22,9 @@ const FLUSH: u64 = 1;
 const FUA: u64 = 2;
 const DISCARD: u64 = 4;
 const MARK: u64 = 8;
+
+/// Sector size of the logs that this program has QEMU write.
+const FOLLOWED_SECTOR: u64 = 512;
 
 /// One logged request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,15 +39,6 @@ pub struct Entry {
     pub flush: bool,
     /// Its own data is on the medium when it is done.
     pub fua: bool,
-}
-
-/// What was kept and lost.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Replayed {
-    /// Requests applied.
-    pub kept: usize,
-    /// Requests that no flush had made durable.
-    pub lost: usize,
 }
 
 /// Reads all complete entries of the log at `path`. QEMU is killed while it
@@ -79,29 +73,40 @@ pub fn read(path: &Path) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Applies to `disk` (a copy of what the disk held when the log began) all that
-/// is durable: everything up to the last flush, and later writes with FUA.
-pub fn replay_durable(entries: &[Entry], disk: &Path) -> Result<Replayed> {
-    let file = OpenOptions::new().write(true).open(disk).at("open", disk)?;
-    let flushed = entries
-        .iter()
-        .rposition(|entry| entry.flush)
-        .map_or(0, |at| at + 1);
-    let mut replayed = Replayed::default();
-    for (at, entry) in entries.iter().enumerate() {
-        // The flush of a request comes before its own data.
-        let durable = at + 1 < flushed || entry.fua || (at + 1 == flushed && entry.data.is_none());
-        if !durable {
-            replayed.lost += 1;
-            continue;
-        }
-        if let Some(data) = &entry.data {
-            file.write_all_at(data, entry.offset).at("write", disk)?;
-        }
-        replayed.kept += 1;
+/// Counts the requests of a log while QEMU still writes it.
+#[derive(Debug)]
+pub struct Follower {
+    log: File,
+    cursor: u64,
+    count: usize,
+}
+
+impl Follower {
+    /// Follows the log at `path`, made with sectors of 512 bytes, from its start.
+    pub fn new(path: &Path) -> Result<Self> {
+        Ok(Self {
+            log: File::open(path).at("open the write log", path)?,
+            cursor: FOLLOWED_SECTOR,
+            count: 0,
+        })
     }
-    file.sync_all().at("sync", disk)?;
-    Ok(replayed)
+
+    /// Requests logged by now, one after the other: one that another has
+    /// overtaken in the log is counted first.
+    pub fn count(&mut self) -> usize {
+        let mut head = [0; 32];
+        // At the end of the log is nothing yet.
+        while self.log.read_exact_at(&mut head, self.cursor).is_ok() {
+            let [count, flags] = [1, 2].map(|at| number(&head, at));
+            if count == 0 && flags == 0 {
+                break;
+            }
+            let data = if flags & DISCARD == 0 { count } else { 0 };
+            self.cursor += data.saturating_add(1).saturating_mul(FOLLOWED_SECTOR);
+            self.count += 1;
+        }
+        self.count
+    }
 }
 
 fn next(log: &mut impl Read, sector: u64) -> std::io::Result<Option<Entry>> {
@@ -209,41 +214,37 @@ mod tests {
         }
     }
 
-    fn replay(log: &Log) -> (Vec<u8>, Replayed) {
+    fn entries(log: &Log) -> Vec<Entry> {
         let dir = tempfile::tempdir().unwrap();
-        let disk = dir.path().join("disk");
-        std::fs::write(&disk, [0; 2048]).unwrap();
-        let replayed = replay_durable(&read(&log.write(dir.path())).unwrap(), &disk).unwrap();
-        (std::fs::read(disk).unwrap(), replayed)
+        read(&log.write(dir.path())).unwrap()
     }
 
     #[test]
-    fn what_no_flush_followed_is_lost() {
+    fn requests_are_read_with_what_they_ask_for() {
         let log = Log::new(512)
-            .entry(0, 0, &[1; 512])
+            .entry(3, 0, &[1; 1024])
             .entry(0, FLUSH, &[])
-            .entry(1, 0, &[2; 512]);
-        let (disk, replayed) = replay(&log);
-        assert_eq!((disk[0], disk[512]), (1, 0));
-        assert_eq!(replayed, Replayed { kept: 2, lost: 1 });
-    }
-
-    #[test]
-    fn a_fua_write_is_durable_by_itself_and_flushes_nothing() {
-        let log = Log::new(512)
-            .entry(0, 0, &[1; 512])
             .entry(1, FUA, &[2; 512]);
-        let (disk, _) = replay(&log);
-        assert_eq!((disk[0], disk[512]), (0, 2));
+        let found = entries(&log);
+        assert_eq!((found[0].offset, found[0].length), (1536, 1024));
+        assert_eq!(found[0].data.as_deref().unwrap(), [1; 1024]);
+        assert!(found[1].flush && found[1].data.is_none());
+        assert!(found[2].fua && !found[2].flush);
     }
 
     #[test]
-    fn a_flush_with_data_makes_durable_what_came_before_it() {
-        let log = Log::new(512)
-            .entry(0, 0, &[1; 512])
-            .entry(1, FLUSH, &[2; 512]);
-        let (disk, _) = replay(&log);
-        assert_eq!((disk[0], disk[512]), (1, 0));
+    fn a_log_is_followed_as_it_grows() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = Log::new(512).entry(0, 0, &[1; 1024]);
+        log.0.resize(1 << 20, 0);
+        let path = log.write(dir.path());
+        let mut follower = Follower::new(&path).unwrap();
+        assert_eq!((follower.count(), follower.count()), (1, 1));
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        let more = Log(Vec::new()).entry(0, FLUSH, &[]).entry(9, 0, &[3; 512]);
+        file.write_all_at(&more.0, 512 * 4).unwrap();
+        assert_eq!(follower.count(), 3);
+        assert_eq!(read(&path).unwrap().len(), 3);
     }
 
     #[test]
@@ -253,10 +254,10 @@ mod tests {
             .entry(0, FLUSH, &[])
             .entry(1, 0, &[2; 512]);
         log.0.truncate(log.0.len() - 100);
-        assert_eq!(replay(&log).1, Replayed { kept: 2, lost: 0 });
+        assert_eq!(entries(&log).len(), 2);
         log.0.truncate(512 * 4);
         log.0.resize(512 * 9, 0);
-        assert_eq!(replay(&log).1, Replayed { kept: 2, lost: 0 });
+        assert_eq!(entries(&log).len(), 2);
     }
 
     #[test]
@@ -269,9 +270,9 @@ mod tests {
             }
             log.0.resize(start + 512 + usize::from(length), 0);
         }
-        let (disk, replayed) = replay(&log.entry(1, 0, &[2; 512]).entry(0, FLUSH, &[]));
-        assert_eq!((disk[0], disk[512]), (1, 2));
-        assert_eq!(replayed, Replayed { kept: 5, lost: 0 });
+        let found = entries(&log.entry(1, 0, &[2; 512]).entry(0, FLUSH, &[]));
+        let with_data = found.iter().filter(|entry| entry.data.is_some()).count();
+        assert_eq!((found.len(), with_data), (5, 2));
     }
 
     #[test]

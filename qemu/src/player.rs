@@ -19,6 +19,15 @@ use crate::{damage, release};
 /// for slow hosts.
 pub const PATIENCE: &str = "OP_DBUS_VM_PATIENCE";
 
+/// What [`PATIENCE`] says; 1 when it says nothing sensible.
+pub fn patience() -> u32 {
+    std::env::var(PATIENCE)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .filter(|factor| *factor > 0)
+        .unwrap_or(1)
+}
+
 /// Deadlines; none is waited out unless something is wrong.
 #[derive(Debug, Clone, Copy)]
 struct Patience {
@@ -52,11 +61,7 @@ pub struct Player<'a> {
 impl<'a> Player<'a> {
     /// A player for the machine `name` on `bench`.
     pub fn new(name: &str, bench: Bench<'a>, tell: impl FnMut(Progress<'_>) + 'a) -> Self {
-        let factor = std::env::var(PATIENCE)
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .filter(|factor| *factor > 0)
-            .unwrap_or(1);
+        let factor = u64::from(patience());
         let seconds = |seconds: u64| Duration::from_secs(seconds.saturating_mul(factor));
         let patience = if bench.is_debian() {
             Patience {

@@ -3,70 +3,23 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use op_dbus_vm_guest::proto::{Event, PORT_NAME, Request};
-use serde_json::Value;
+use op_dbus_vm_guest::proto::{Event, Request};
+use serde_json::{Value, json};
 
 use crate::error::{Context, Error, Result};
+use crate::hardware::{Hardware, machine};
 
 /// How long QEMU may take to connect to us after its start.
 const CONNECT: Duration = Duration::from_secs(30);
 
-/// The emulation to use.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Accelerator {
-    /// QEMU's own emulation: everywhere, slow.
-    #[default]
-    Tcg,
-    /// The kernel's: only where asked for.
-    Kvm,
-}
-
-/// One disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Disk {
-    /// The image.
-    pub path: PathBuf,
-    /// Its format.
-    pub format: Format,
-    /// Whether the guest may only read it.
-    pub read_only: bool,
-    /// Where to log its writes, if they shall be.
-    pub log: Option<PathBuf>,
-}
-
-/// An image's format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Plain bytes.
-    Raw,
-    /// Copy-on-write over a base.
-    Qcow2,
-}
-
-/// A machine to start.
-#[derive(Debug, Clone)]
-pub struct Hardware {
-    /// Emulation.
-    pub accelerator: Accelerator,
-    /// Virtual processors.
-    pub processors: u32,
-    /// Memory in MiB.
-    pub memory_mib: u32,
-    /// The kernel's image.
-    pub kernel: PathBuf,
-    /// Its initramfs.
-    pub initrd: PathBuf,
-    /// Its command line.
-    pub command_line: String,
-    /// Disks, in the order the guest sees them.
-    pub disks: Vec<Disk>,
-}
+/// How long QEMU's monitor may take to answer.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// What came out of QEMU.
 #[derive(Debug)]
@@ -86,6 +39,8 @@ pub enum Message {
 pub struct Qemu {
     child: Child,
     channel: UnixStream,
+    monitor: UnixStream,
+    answers: Receiver<Value>,
     messages: Receiver<Message>,
     _sockets: tempfile::TempDir,
 }
@@ -110,26 +65,45 @@ impl Qemu {
         let mut guard = Killer(Some(child));
         let console = accept(&consoles, &mut guard)?;
         let channel = accept(&channels, &mut guard)?;
-        let mut monitor = accept(&monitors, &mut guard)?;
+        let monitor = accept(&monitors, &mut guard)?;
         let clone = |stream: &UnixStream| stream.try_clone().context(|| "clone a socket".into());
         let (sender, messages) = mpsc::channel();
         read_console(console, log, sender.clone());
         read_lines(clone(&channel)?, sender.clone(), |line| {
             serde_json::from_str(&line).ok().map(Message::Guest)
         });
-        monitor
-            .write_all(b"{\"execute\":\"qmp_capabilities\"}\n")
-            .context(|| "talk to QEMU's monitor".into())?;
-        read_monitor(monitor, sender);
+        let (answer, answers) = mpsc::channel();
+        read_monitor(clone(&monitor)?, sender, answer);
         let Some(child) = guard.0.take() else {
             return Err(Error::Host("QEMU was lost".into()));
         };
-        Ok(Self {
+        let mut qemu = Self {
             child,
             channel,
+            monitor,
+            answers,
             messages,
             _sockets: sockets,
-        })
+        };
+        qemu.execute("qmp_capabilities", &json!({}))?;
+        Ok(qemu)
+    }
+
+    /// Runs a command of QEMU's monitor (QMP) and returns its answer.
+    pub fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value> {
+        let mut line = json!({"execute": command, "arguments": arguments}).to_string();
+        line.push('\n');
+        self.monitor
+            .write_all(line.as_bytes())
+            .context(|| format!("send {command} to QEMU's monitor"))?;
+        let answer = self
+            .answers
+            .recv_timeout(ANSWER)
+            .map_err(|_| Error::Host(format!("QEMU's monitor did not answer {command}")))?;
+        match answer.get("return") {
+            Some(value) => Ok(value.clone()),
+            None => Err(Error::Host(format!("QEMU refused {command}: {answer}"))),
+        }
     }
 
     /// The next message, or `None` at `deadline`.
@@ -224,71 +198,6 @@ fn arguments(hardware: &Hardware, sockets: &Path) -> Vec<String> {
     words
 }
 
-/// The machine itself.
-fn machine(hardware: &Hardware) -> Vec<String> {
-    let accelerator = match hardware.accelerator {
-        Accelerator::Tcg => "tcg,thread=multi",
-        Accelerator::Kvm => "kvm",
-    };
-    let mut words: Vec<String> = Vec::new();
-    let mut add = |option: &str, value: String| {
-        words.push(option.to_owned());
-        words.push(value);
-    };
-    add("-machine", "q35,vmport=off".into());
-    add("-accel", accelerator.into());
-    add("-cpu", "max".into());
-    add("-smp", hardware.processors.to_string());
-    add("-m", hardware.memory_mib.to_string());
-    add("-display", "none".into());
-    add("-kernel", hardware.kernel.display().to_string());
-    add("-initrd", hardware.initrd.display().to_string());
-    add("-append", hardware.command_line.clone());
-    add("-device", "virtio-serial-pci".into());
-    add(
-        "-device",
-        format!("virtserialport,chardev=channel,name={PORT_NAME}"),
-    );
-    for (number, disk) in hardware.disks.iter().enumerate() {
-        for node in nodes(number, disk) {
-            add("-blockdev", node);
-        }
-        add("-device", format!("virtio-blk-pci,drive=disk{number}"));
-    }
-    // A guest that restarts ends this QEMU: one process, one boot.
-    words.extend(["-no-reboot", "-nodefaults", "-no-user-config"].map(String::from));
-    words
-}
-
-/// The block nodes of one disk; the last is called `disk<number>`. A comma in a
-/// path is doubled, as QEMU's option syntax wants it.
-fn nodes(number: usize, disk: &Disk) -> Vec<String> {
-    let path = |path: &Path| path.display().to_string().replace(',', ",,");
-    let driver = match disk.format {
-        Format::Raw => "raw",
-        Format::Qcow2 => "qcow2",
-    };
-    let read_only = if disk.read_only { "on" } else { "off" };
-    let name = if disk.log.is_some() {
-        format!("inner{number}")
-    } else {
-        format!("disk{number}")
-    };
-    let mut nodes = vec![format!(
-        "driver={driver},node-name={name},read-only={read_only},discard=ignore,\
-         file.driver=file,file.filename={},file.locking=off",
-        path(&disk.path)
-    )];
-    if let Some(log) = &disk.log {
-        nodes.push(format!(
-            "driver=blklogwrites,node-name=disk{number},file={name},log-sector-size=512,\
-             log.driver=file,log.filename={},log.locking=off",
-            path(log)
-        ));
-    }
-    nodes
-}
-
 fn accept(listener: &UnixListener, guard: &mut Killer) -> Result<UnixStream> {
     let end = Instant::now() + CONNECT;
     listener
@@ -333,16 +242,21 @@ fn read_lines(
     });
 }
 
-fn read_monitor(stream: UnixStream, sender: Sender<Message>) {
+fn read_monitor(stream: UnixStream, sender: Sender<Message>, answers: Sender<Value>) {
     thread::spawn(move || {
         for line in BufReader::new(stream).lines() {
             let Ok(line) = line else { break };
-            // Answers to our own commands are no events.
-            let event = serde_json::from_str::<Value>(&line)
-                .ok()
-                .filter(|value| value.get("event").is_some());
-            if event.is_some_and(|event| sender.send(Message::Monitor(event)).is_err()) {
-                return;
+            let Ok(value) = serde_json::from_str::<Value>(&line) else {
+                continue;
+            };
+            // A greeting is neither.
+            if value.get("event").is_some() {
+                if sender.send(Message::Monitor(value)).is_err() {
+                    return;
+                }
+            } else if value.get("return").or(value.get("error")).is_some() {
+                // Nobody may be left to take it.
+                let _ = answers.send(value);
             }
         }
         // Whoever listened may be gone as well.
@@ -401,18 +315,5 @@ mod tests {
             "[  OK  ] Started"
         );
         assert_eq!(plain("a\u{1b}"), "a");
-    }
-
-    #[test]
-    fn a_logged_disk_is_two_nodes_and_commas_survive() {
-        let disk = Disk {
-            path: "/a,b".into(),
-            format: Format::Raw,
-            read_only: false,
-            log: Some("/log".into()),
-        };
-        let nodes = nodes(0, &disk);
-        assert!(nodes[0].contains("node-name=inner0") && nodes[0].contains("/a,,b"));
-        assert!(nodes[1].starts_with("driver=blklogwrites,node-name=disk0,file=inner0"));
     }
 }

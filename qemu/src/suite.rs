@@ -6,16 +6,19 @@ use std::sync::Mutex;
 
 use crate::bench::{Bench, Make};
 use crate::cache::Cache;
+use crate::cuts::run::{Parts, Run};
 use crate::debian::disk::Machine;
 use crate::debian::profile::{Profile, Suite};
 use crate::error::{Context, Result};
-use crate::player::{Player, Progress};
+use crate::hardware::Accelerator;
+use crate::player::{self, Player, Progress};
+use crate::prepared::PreparedLight;
 use crate::programs::{Programs, workspace};
-use crate::qemu::Accelerator;
 use crate::release::Releases;
 use crate::scenario::Scenario;
+use crate::template::Template;
 use crate::timeline::Timeline;
-use crate::{catalogue, prepared};
+use crate::{catalogue, cuts, prepared};
 
 /// A scenario to play.
 #[derive(Debug, Clone)]
@@ -130,6 +133,45 @@ impl Lab {
         Ok(demo.trusting(self.releases.keys()))
     }
 
+    /// The prepared light guest with the kernel of `suite`.
+    pub fn light(&self, suite: Suite, tell: impl FnMut(Progress<'_>)) -> Result<PreparedLight> {
+        let _one = self.building.lock();
+        let first = self.first()?;
+        prepared::light(&self.cache, suite, &self.programs, &first, tell)
+    }
+
+    /// Cuts the power of a light guest until a run that goes on from `state` in
+    /// `directory` has made `count` cuts. `tell` hears of each.
+    pub fn cut_power(
+        &self,
+        state: cuts::state::State,
+        directory: &Path,
+        count: u32,
+        tell: impl FnMut(&str),
+    ) -> Result<cuts::state::State> {
+        let suite = Suite::find(&state.suite)?;
+        let guest = self.light(suite, |_| ())?;
+        std::fs::create_dir_all(directory).at("make", directory)?;
+        // The memory of a machine: of no use to anybody after this run.
+        let files = tempfile::Builder::new()
+            .prefix("template-")
+            .tempdir_in(directory)
+            .at("make a directory in", directory)?;
+        let releases = self.releases.image();
+        let hardware = guest
+            .light
+            .hardware(&guest.disk(), &releases, self.accelerator);
+        let parts = Parts {
+            template: Template::make(hardware, files.path())?,
+            prepared: guest.disk(),
+            releases,
+            patience: player::patience(),
+        };
+        let mut run = Run::new(state, directory, parts, tell);
+        run.go(count)?;
+        Ok(run.state)
+    }
+
     /// Plays one scenario on a light guest with the kernel of `suite`.
     pub fn play_light(
         &self,
@@ -139,11 +181,7 @@ impl Lab {
     ) -> (Timeline, Result<()>) {
         let mut timeline = Timeline::default();
         let result = (|| {
-            let guest = {
-                let _one = self.building.lock();
-                let first = self.first()?;
-                prepared::light(&self.cache, suite, &self.programs, &first, &mut tell)?
-            };
+            let guest = self.light(suite, &mut tell)?;
             let chosen = std::slice::from_ref(chosen);
             let name = title(&format!("light-{}", suite.name()), chosen);
             let make = Make::Light {
@@ -160,7 +198,8 @@ impl Lab {
         (timeline, result)
     }
 
-    fn directory(&self, name: &str) -> PathBuf {
+    /// The run directory of what is called `name`.
+    pub fn directory(&self, name: &str) -> PathBuf {
         // No space, slash or colon: console logs are named in messages.
         let safe = |c: char| {
             if c.is_ascii_alphanumeric() || "-+_.".contains(c) {

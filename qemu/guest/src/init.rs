@@ -15,8 +15,8 @@ use nix::mount::{MsFlags, mount};
 use crate::channel::{Channel, find_port};
 use crate::moment::Moment;
 use crate::power::Manager;
-use crate::proto::{Event, Exit, PORT_NAME};
-use crate::{exec, serve, tracer};
+use crate::proto::{Event, Exit, PORT_NAME, Request};
+use crate::{entropy, exec, serve, tracer};
 
 /// Modules to load, one path a line, in an order in which each finds what it
 /// needs; written by the builder of the initramfs.
@@ -30,6 +30,14 @@ pub const CUT_KEY: &str = "vm.cut=";
 
 /// Kernel command line word: do not run the activator (preparing a disk).
 pub const NO_ACTIVATION: &str = "vm.activate=no";
+
+/// Kernel command line word: this machine becomes a template of many boots. It
+/// says [`Event::Waiting`] before it loads the driver of its disks, so that a
+/// copy of its memory holds nothing of any disk.
+pub const TEMPLATE: &str = "vm.template";
+
+/// The module that finds the disks.
+const DISK_DRIVER: &str = "virtio_blk";
 
 /// Kernel command line key: the disk with releases, mounted read-only on
 /// [`RELEASES`].
@@ -45,20 +53,26 @@ const DEVICE_WAIT: Duration = Duration::from_secs(20);
 /// failed; the caller then has nothing left but to switch off.
 pub fn run() -> io::Result<()> {
     mount_api_file_systems()?;
-    load_modules(Path::new(MODULE_LIST))?;
+    let command_line = fs::read_to_string("/proc/cmdline")?;
+    let has = |wanted| command_line.split_whitespace().any(|word| word == wanted);
+    let modules = fs::read_to_string(MODULE_LIST)?;
+    let (disks, others): (Vec<_>, Vec<_>) = modules
+        .lines()
+        .partition(|path| has(TEMPLATE) && path.contains(DISK_DRIVER));
+    load_modules(&others)?;
     let port = wait_for(|| find_port(Path::new("/sys"), PORT_NAME).ok().flatten())
         .ok_or_else(|| io::Error::other("no virtio-serial port appeared"))?;
     wait_for(|| port.exists().then_some(()))
         .ok_or_else(|| io::Error::other(format!("{} did not appear", port.display())))?;
     let mut channel = Channel::open(&port)?;
-    let command_line = fs::read_to_string("/proc/cmdline")?;
+    if has(TEMPLATE) {
+        wait_for_start(&mut channel)?;
+        load_modules(&disks)?;
+    }
     if let Some(device) = value(&command_line, RELEASES_KEY) {
         mount_releases(device)?;
     }
-    if !command_line
-        .split_whitespace()
-        .any(|word| word == NO_ACTIVATION)
-    {
+    if !has(NO_ACTIVATION) {
         activate(&mut channel, &command_line)?;
     }
     serve::serve(&mut channel, Manager::Own)
@@ -115,8 +129,29 @@ fn mount_releases(device: &str) -> io::Result<()> {
     .map_err(|error| io::Error::other(format!("mount {device} on {RELEASES}: {error}")))
 }
 
-fn load_modules(list: &Path) -> io::Result<()> {
-    for path in fs::read_to_string(list)?.lines() {
+/// The memory of this machine is copied here. Whatever comes after happens in
+/// each copy anew: its boot id is drawn when it is first asked for.
+fn wait_for_start(channel: &mut Channel) -> io::Result<()> {
+    channel.send(&Event::Waiting)?;
+    let start = match channel.receive()? {
+        Some(Ok(Request::Start(start))) => start,
+        other => {
+            return Err(io::Error::other(format!(
+                "waited for a start, got {other:?}"
+            )));
+        }
+    };
+    entropy::reseed()?;
+    let now = rustix::time::Timespec {
+        tv_sec: start.clock,
+        tv_nsec: 0,
+    };
+    rustix::time::clock_settime(rustix::time::ClockId::Realtime, now)?;
+    Ok(())
+}
+
+fn load_modules(paths: &[&str]) -> io::Result<()> {
+    for path in paths {
         let file = File::open(path)
             .map_err(|error| io::Error::new(error.kind(), format!("open {path}: {error}")))?;
         match rustix::system::finit_module(file, c"", 0) {

@@ -9,8 +9,10 @@
 //! named moments at which a program can be stopped).
 
 pub mod channel;
+pub mod entropy;
 pub mod exec;
 pub mod init;
+pub mod keep;
 pub mod listing;
 pub mod moment;
 pub mod power;

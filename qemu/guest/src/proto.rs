@@ -22,6 +22,12 @@ pub enum Request {
     Cut(Cut),
     /// Write bytes to a file, creating it; for tests that damage things.
     Write(Write),
+    /// Replace a file as a careful program does: whole, and on the medium
+    /// before this is answered.
+    Keep(Write),
+    /// Answer to [`Event::Waiting`]: go on from there, as the boot that this
+    /// copy of the machine is.
+    Start(Start),
     /// Send back a text file as standard output: the light guest has no `cat`.
     Read(String),
     /// Send back what these directories hold as standard output, see
@@ -55,10 +61,22 @@ pub struct Write {
     pub text: String,
 }
 
+/// Arguments of [`Request::Start`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// The host's clock, in seconds since 1970: the copy's own stood still.
+    pub clock: i64,
+}
+
 /// What the guest tells the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
+    /// A template of many boots is complete: the kernel is up, its modules are
+    /// loaded, and it knows of no disk yet. Nothing goes on before
+    /// [`Request::Start`].
+    Waiting,
     /// The guest listens.
     Ready {
         /// The kernel's boot id, with dashes.

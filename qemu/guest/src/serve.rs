@@ -7,7 +7,7 @@ use crate::channel::Channel;
 use crate::moment::Moment;
 use crate::power::{self, Manager};
 use crate::proto::{Cut, Event, Exit, Request};
-use crate::{exec, listing, tracer};
+use crate::{exec, keep, listing, tracer};
 
 /// Says ready, then serves one request after the other. Returns when the host
 /// closes its end.
@@ -49,6 +49,11 @@ fn answer(channel: &mut Channel, manager: Manager, request: Request) -> io::Resu
             })?;
             Ok(Event::Exit(Exit::default()))
         }
+        Request::Keep(write) => {
+            keep::keep(Path::new(&write.path), &write.text)?;
+            Ok(Event::Exit(Exit::default()))
+        }
+        Request::Start(_) => Err(io::Error::other("this machine waits for no start")),
         Request::Read(path) => {
             let stdout = std::fs::read_to_string(&path)
                 .map_err(|error| io::Error::new(error.kind(), format!("read {path}: {error}")))?;

@@ -9,8 +9,8 @@ use crate::debian::disk::Machine;
 use crate::debian::profile::{Initramfs, Layout, Profile, Suite};
 use crate::debian::root;
 use crate::error::{Error, Result};
+use crate::hardware::Accelerator;
 use crate::player::Player;
-use crate::qemu::Accelerator;
 use crate::suite::{Chosen, Lab};
 
 const WITHIN: Duration = Duration::from_secs(240);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// A Debian release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +21,14 @@ impl Suite {
             Self::Bookworm => "bookworm",
             Self::Trixie => "trixie",
         }
+    }
+
+    /// The suite of this name.
+    pub fn find(name: &str) -> Result<Self> {
+        [Self::Bookworm, Self::Trixie]
+            .into_iter()
+            .find(|suite| suite.name() == name)
+            .ok_or_else(|| Error::Scenario(format!("'{name}' is neither bookworm nor trixie")))
     }
 }
 
@@ -96,7 +104,7 @@ impl fmt::Display for Profile {
 impl FromStr for Profile {
     type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self> {
         all()
             .find(|profile| profile.to_string() == text)
             .ok_or_else(|| {

@@ -1,0 +1,184 @@
+//! What a machine is made of, and QEMU's words for it.
+
+use std::path::{Path, PathBuf};
+
+use op_dbus_vm_guest::proto::PORT_NAME;
+
+/// The emulation to use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Accelerator {
+    /// QEMU's own emulation: everywhere, slow.
+    #[default]
+    Tcg,
+    /// The kernel's: only where asked for.
+    Kvm,
+}
+
+/// One disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// The image.
+    pub path: PathBuf,
+    /// Its format.
+    pub format: Format,
+    /// Whether the guest may only read it.
+    pub read_only: bool,
+    /// Where to log its writes, if they shall be.
+    pub log: Option<PathBuf>,
+}
+
+/// An image's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Plain bytes.
+    Raw,
+    /// Copy-on-write over a base.
+    Qcow2,
+}
+
+/// Where a machine's memory is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Memory {
+    /// With the machine, and gone with it.
+    #[default]
+    Own,
+    /// In this file: the machine becomes a template.
+    Template(PathBuf),
+    /// A private copy of what a template left in this file. The machine waits
+    /// for the rest of its state.
+    Copy(PathBuf),
+}
+
+/// A machine to start.
+#[derive(Debug, Clone)]
+pub struct Hardware {
+    /// Emulation.
+    pub accelerator: Accelerator,
+    /// Virtual processors.
+    pub processors: u32,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Where that is.
+    pub memory: Memory,
+    /// The kernel's image.
+    pub kernel: PathBuf,
+    /// Its initramfs.
+    pub initrd: PathBuf,
+    /// Its command line.
+    pub command_line: String,
+    /// Disks, in the order the guest sees them.
+    pub disks: Vec<Disk>,
+}
+
+/// The machine itself.
+pub(crate) fn machine(hardware: &Hardware) -> Vec<String> {
+    let accelerator = match hardware.accelerator {
+        Accelerator::Tcg => "tcg,thread=multi",
+        Accelerator::Kvm => "kvm",
+    };
+    let mut words: Vec<String> = Vec::new();
+    let mut add = |option: &str, value: String| {
+        words.push(option.to_owned());
+        words.push(value);
+    };
+    let in_file = match &hardware.memory {
+        Memory::Own => None,
+        Memory::Template(path) => Some((path, "on")),
+        Memory::Copy(path) => Some((path, "off")),
+    };
+    match in_file {
+        None => add("-machine", "q35,vmport=off".into()),
+        Some((path, share)) => {
+            add(
+                "-object",
+                format!(
+                    "memory-backend-file,id=ram,size={}M,mem-path={},share={share}",
+                    hardware.memory_mib,
+                    escaped(path)
+                ),
+            );
+            add("-machine", "q35,vmport=off,memory-backend=ram".into());
+        }
+    }
+    add("-accel", accelerator.into());
+    add("-cpu", "max".into());
+    add("-smp", hardware.processors.to_string());
+    add("-m", hardware.memory_mib.to_string());
+    add("-display", "none".into());
+    add("-kernel", hardware.kernel.display().to_string());
+    add("-initrd", hardware.initrd.display().to_string());
+    add("-append", hardware.command_line.clone());
+    add("-device", "virtio-serial-pci".into());
+    add(
+        "-device",
+        format!("virtserialport,chardev=channel,name={PORT_NAME}"),
+    );
+    for (number, disk) in hardware.disks.iter().enumerate() {
+        for node in nodes(number, disk) {
+            add("-blockdev", node);
+        }
+        add(
+            "-device",
+            format!("virtio-blk-pci,id=blk{number},drive=disk{number}"),
+        );
+    }
+    // A guest that restarts ends this QEMU: one process, one boot.
+    if matches!(hardware.memory, Memory::Copy(_)) {
+        words.extend(["-incoming", "defer"].map(String::from));
+    }
+    words.extend(["-no-reboot", "-nodefaults", "-no-user-config"].map(String::from));
+    words
+}
+
+/// A comma in a path is doubled, as QEMU's option syntax wants it.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+/// The block nodes of one disk; the last is called `disk<number>`.
+fn nodes(number: usize, disk: &Disk) -> Vec<String> {
+    let driver = match disk.format {
+        Format::Raw => "raw",
+        Format::Qcow2 => "qcow2",
+    };
+    let read_only = if disk.read_only { "on" } else { "off" };
+    let name = if disk.log.is_some() {
+        format!("inner{number}")
+    } else {
+        format!("disk{number}")
+    };
+    // What a logged disk keeps over a power cut, its log tells: the host need
+    // not wait for its own disk.
+    let flush = if disk.log.is_some() { "on" } else { "off" };
+    let mut nodes = vec![format!(
+        "driver={driver},node-name={name},read-only={read_only},discard=ignore,\
+         cache.no-flush={flush},file.driver=file,file.filename={},file.locking=off",
+        escaped(&disk.path)
+    )];
+    if let Some(log) = &disk.log {
+        nodes.push(format!(
+            "driver=blklogwrites,node-name=disk{number},file={name},log-sector-size=512,\
+             log.driver=file,log.filename={},log.locking=off,log.cache.no-flush=on",
+            escaped(log)
+        ));
+    }
+    nodes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_logged_disk_is_two_nodes_and_commas_survive() {
+        let disk = Disk {
+            path: "/a,b".into(),
+            format: Format::Raw,
+            read_only: false,
+            log: Some("/log".into()),
+        };
+        let nodes = nodes(0, &disk);
+        assert!(nodes[0].contains("node-name=inner0") && nodes[0].contains("/a,,b"));
+        assert!(nodes[1].starts_with("driver=blklogwrites,node-name=disk0,file=inner0"));
+    }
+}
