@@ -78,7 +78,7 @@ pub fn read(path: &Path) -> Result<Vec<Entry>> {
 pub struct Follower {
     log: File,
     cursor: u64,
-    count: usize,
+    flushes: Vec<bool>,
 }
 
 impl Follower {
@@ -87,7 +87,7 @@ impl Follower {
         Ok(Self {
             log: File::open(path).at("open the write log", path)?,
             cursor: FOLLOWED_SECTOR,
-            count: 0,
+            flushes: Vec::new(),
         })
     }
 
@@ -103,9 +103,17 @@ impl Follower {
             }
             let data = if flags & DISCARD == 0 { count } else { 0 };
             self.cursor += data.saturating_add(1).saturating_mul(FOLLOWED_SECTOR);
-            self.count += 1;
+            self.flushes.push(flags & FLUSH != 0);
         }
-        self.count
+        self.flushes.len()
+    }
+
+    /// Whether the request of this number, from 1, was a flush.
+    pub fn is_flush(&self, number: usize) -> bool {
+        let at = number.checked_sub(1);
+        at.and_then(|at| self.flushes.get(at))
+            .copied()
+            .unwrap_or(false)
     }
 }
 
@@ -244,6 +252,8 @@ mod tests {
         let more = Log(Vec::new()).entry(0, FLUSH, &[]).entry(9, 0, &[3; 512]);
         file.write_all_at(&more.0, 512 * 4).unwrap();
         assert_eq!(follower.count(), 3);
+        let flushes = [0, 1, 2, 3, 4].map(|number| follower.is_flush(number));
+        assert_eq!(flushes, [false, false, true, false, false]);
         assert_eq!(read(&path).unwrap().len(), 3);
     }
 

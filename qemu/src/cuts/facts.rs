@@ -70,6 +70,9 @@ pub struct Facts {
     pub quarantine: BTreeSet<String>,
     /// Versions in the store.
     pub received: BTreeSet<String>,
+    /// Versions that lack nothing but their name: their receipt is written. The
+    /// next receive, of whatever release, gives it to them.
+    pub nameless: BTreeSet<String>,
     /// What the user keeps in the overlay of each version that has one.
     pub notes: BTreeMap<String, String>,
     /// The last boot.
@@ -125,6 +128,7 @@ impl Facts {
             fallback_unblessed: 0,
             quarantine: BTreeSet::new(),
             received: BTreeSet::from([version.to_owned()]),
+            nameless: BTreeSet::new(),
             notes: BTreeMap::new(),
             boot: Boot {
                 runs: Some((Role::Good, version.to_owned())),
@@ -223,7 +227,8 @@ impl Facts {
         let tried = role == Some(Role::Trial) && self.running().is_some_and(on_trial);
         match deed {
             Deed::Receive(version) => {
-                next.received.insert(version.clone()).then_some(())?;
+                next.settle_names();
+                next.received.insert(version.clone());
             }
             Deed::Stage(version) => next.put_on_trial(version, false)?,
             Deed::Rollback if self.trial.is_some() => next.trial = None,
@@ -253,6 +258,28 @@ impl Facts {
             Deed::Bless => next.bless(role?, tried)?,
         }
         (next != *self).then_some(next)
+    }
+
+    fn settle_names(&mut self) {
+        let mut nameless = std::mem::take(&mut self.nameless);
+        self.received.append(&mut nameless);
+    }
+
+    /// What may be the case when the power goes during `deed`: all of it, nothing,
+    /// and of a receive what comes between.
+    pub fn during(&self, deed: &Deed) -> Vec<Self> {
+        let mut all = vec![self.clone()];
+        if let Deed::Receive(version) = deed {
+            let mut settled = self.clone();
+            settled.settle_names();
+            let mut half = settled.clone();
+            if !half.received.contains(version) {
+                half.nameless.insert(version.clone());
+            }
+            all.extend([settled, half]);
+        }
+        all.extend(self.after(deed));
+        all
     }
 
     fn put_on_trial(&mut self, version: &str, rollback: bool) -> Option<()> {
@@ -357,6 +384,25 @@ mod tests {
         expected.extend([Some(Role::Fallback); 5]);
         expected.extend([None, Some(Role::Good), None]);
         assert_eq!(roles, expected);
+    }
+
+    #[test]
+    fn a_receive_leaves_nothing_or_all_or_all_but_the_name() {
+        let receive = |version: &str| Deed::Receive(version.to_owned());
+        let left = device().during(&receive("v3"));
+        let names: Vec<(bool, bool)> = left
+            .iter()
+            .map(|facts| (facts.received.contains("v3"), facts.nameless.contains("v3")))
+            .collect();
+        assert_eq!(
+            names,
+            [(false, false), (false, false), (false, true), (true, false)]
+        );
+        // The next receive, whatever it is of, settles that.
+        let settled = after(&left[2], &receive("v4"));
+        assert!(settled.nameless.is_empty());
+        assert!(settled.received.contains("v3") && settled.received.contains("v4"));
+        assert_eq!(device().during(&Deed::Stage("v2".into())).len(), 2);
     }
 
     #[test]

@@ -97,9 +97,16 @@ impl Life {
         self.target = Some(self.follower.count() + more.max(1));
     }
 
-    /// The request the cut was meant for.
-    pub(super) fn target(&self) -> Option<usize> {
-        self.target
+    /// The request at which the power went. A place where everything is durable
+    /// is moved to just before the flush that made it so, if `eager`.
+    pub(super) fn place(&mut self, eager: bool) -> usize {
+        let all = self.follower.count();
+        let place = self.target.map_or(all, |target| target.min(all));
+        if eager && self.follower.is_flush(place) {
+            place - 1
+        } else {
+            place
+        }
     }
 
     /// The next event, unless the power goes first.
@@ -177,7 +184,8 @@ impl Life {
             facts.notes.remove(&version);
             facts.notes.extend(note.map(|note| (version, note)));
         }
-        if depth != Depth::Shallow {
+        // A version without its name is rightly said to be missing.
+        if depth != Depth::Shallow && facts.nameless.is_empty() {
             self.run(&["op-dbus-stage", "audit", "verify"])?;
             let deep: &[&str] = if depth == Depth::Deep {
                 &["--deep"]

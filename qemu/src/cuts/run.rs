@@ -133,14 +133,15 @@ impl<'a> Run<'a> {
             Err(Stop::Cut) => {
                 let mut possible = before;
                 possible.extend(after);
-                return Ok(Some(ended(life, "boot", false, possible)));
+                let position = life.place(place.per_cent(75));
+                return Ok(Some(ended(position, "boot", false, possible)));
             }
             Err(other) => return Err(other),
         }
         self.learn("boot", life.requests());
         let mut facts = match life.check(&after, depth(number)) {
             Ok(facts) => facts,
-            Err(Stop::Cut) => return Ok(Some(ended(life, "boot", true, after))),
+            Err(Stop::Cut) => return Ok(Some(ended(life.place(false), "boot", true, after))),
             Err(other) => return Err(other),
         };
         let role = facts
@@ -164,16 +165,18 @@ impl<'a> Run<'a> {
                 life.cut_after(place.below(self.typical(last)));
             }
             let begun = life.requests();
-            let then = facts.after(&deed).unwrap_or_else(|| facts.clone());
             match life.act(&deed, &facts) {
                 Ok(()) => {}
-                Err(Stop::Cut) => return Ok(Some(ended(life, last, false, vec![facts, then]))),
+                Err(Stop::Cut) => {
+                    let position = life.place(place.per_cent(75));
+                    return Ok(Some(ended(position, last, false, facts.during(&deed))));
+                }
                 Err(other) => return Err(other),
             }
             self.learn(last, life.requests() - begun);
-            facts = then;
+            facts = facts.after(&deed).unwrap_or(facts);
         }
-        Ok(Some(ended(life, last, true, vec![facts])))
+        Ok(Some(ended(life.place(false), last, true, vec![facts])))
     }
 
     /// A little beyond what such a part of a life has mostly made.
@@ -264,10 +267,9 @@ impl<'a> Run<'a> {
     }
 }
 
-fn ended(life: &mut Life, during: &str, acknowledged: bool, possible: Vec<Facts>) -> End {
-    let all = life.requests();
+fn ended(position: usize, during: &str, acknowledged: bool, possible: Vec<Facts>) -> End {
     End {
-        position: life.target().map_or(all, |target| target.min(all)),
+        position,
         during: during.to_owned(),
         acknowledged,
         possible,

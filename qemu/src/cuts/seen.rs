@@ -50,13 +50,18 @@ pub fn read(status: &str, note: Option<&str>) -> Result<Seen, String> {
     }
     let text = |pointer: &str| at(pointer).as_str().map(str::to_owned);
     let small = |pointer: &str| at(pointer).as_u64().and_then(|n| u8::try_from(n).ok());
-    let names = |pointer: &str| -> BTreeSet<String> {
-        let list = at(pointer).as_array().map_or(&[][..], Vec::as_slice);
+    let list = |pointer: &str| at(pointer).as_array().cloned().unwrap_or_default();
+    let names = |list: &[Value]| -> BTreeSet<String> {
         list.iter()
             .filter_map(|entry| entry.get("version")?.as_str().map(str::to_owned))
             .collect()
     };
-    let versions = at("/versions").as_array().map_or(&[][..], Vec::as_slice);
+    // The receipt is there, and only the version's name is missing.
+    let (versions, nameless): (Vec<_>, Vec<_>) =
+        list("/versions").into_iter().partition(|version| {
+            let defect = version.get("defect").and_then(Value::as_str);
+            defect.is_none_or(|defect| !defect.ends_with("does not exist"))
+        });
     if versions
         .iter()
         .any(|version| version.get("intact") != Some(&Value::Bool(true)))
@@ -88,8 +93,9 @@ pub fn read(status: &str, note: Option<&str>) -> Result<Seen, String> {
             trial,
             good_unblessed: small("/good_unblessed").ok_or_else(|| missing("count"))?,
             fallback_unblessed: small("/fallback_unblessed").ok_or_else(|| missing("count"))?,
-            quarantine: names("/quarantine"),
-            received: names("/versions"),
+            quarantine: names(&list("/quarantine")),
+            received: names(&versions),
+            nameless: names(&nameless),
             notes: running.zip(note.map(str::to_owned)).into_iter().collect(),
             boot: Boot {
                 runs,
@@ -143,6 +149,7 @@ fn differences(facts: &Facts, seen: &Facts) -> Vec<String> {
     );
     compare("quarantine", &facts.quarantine, &seen.quarantine);
     compare("the store", &facts.received, &seen.received);
+    compare("what lacks its name", &facts.nameless, &seen.nameless);
     compare("the user's file", &facts.note(), &seen.note());
     compare("the boot", &facts.boot, &seen.boot);
     found
@@ -203,5 +210,9 @@ mod tests {
             assert!(with(pointer, value).is_err(), "{pointer}");
         }
         assert!(with("/good_unblessed", json!(2)).is_ok());
+        let nameless =
+            json!([{"version": "v2", "intact": false, "defect": "/x/v2 does not exist"}]);
+        let seen = with("/versions", nameless).unwrap();
+        assert!(seen.facts.nameless.contains("v2") && seen.facts.received.is_empty());
     }
 }
