@@ -214,3 +214,34 @@ fn a_version_the_log_does_not_know_is_logged_when_it_is_received_again() {
     assert_eq!(log["lines"][0]["version"], "v1.0.0");
     device.result(&["audit", "verify"], "sound");
 }
+
+#[test]
+fn a_version_that_was_mended_is_known_to_the_record_though_power_went_in_between() {
+    let Some((mut device, builder)) = Device::blessed() else {
+        return;
+    };
+    let manifest = builder.manifest("v1.0.0");
+    let tree = device.layout.deployment(&"v1.0.0".parse().unwrap());
+    op_dbus_btrfs::set_read_only(&tree, false).unwrap();
+    fs::write(tree.join("version"), "tampered").unwrap();
+    op_dbus_btrfs::set_read_only(&tree, true).unwrap();
+    op_dbus_btrfs::sync_filesystem(&tree).unwrap();
+    assert_eq!(device.boot(), "rescue");
+    // As after a power cut between receipt and record: log and record are those
+    // of before.
+    let before = device.snapshot();
+    device.result(&["receive", &manifest], "received");
+    let [boot, audit] = ["boot", "audit"].map(|dir| device.store(dir));
+    for (path, content) in &before {
+        if path.starts_with(&boot) || path.starts_with(&audit) {
+            fs::write(path, content).unwrap();
+        }
+    }
+    device.result(&["receive", &manifest], "already-there");
+    assert_eq!(device.boot(), "good v1.0.0");
+    device.result(&["audit", "verify"], "sound");
+    // Then there is nothing left to do.
+    let settled = device.snapshot();
+    device.result(&["receive", &manifest], "already-there");
+    assert_eq!(device.snapshot(), settled);
+}

@@ -99,7 +99,7 @@ impl Run<'_> {
         let record = Session::open(context)?.record().clone();
         incoming.clear()?;
         publish::settle(context)?;
-        if let Some(deployment) = publish::already_there(context, &signed, &keyring)? {
+        if let Some(deployment) = publish::already_there(context, &signed, &keyring, &record)? {
             return self.already_there(&deployment);
         }
         let overridden = rules::may_be_received(&signed, &record, self.args.overrides)?;

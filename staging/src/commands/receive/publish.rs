@@ -122,6 +122,7 @@ pub(crate) fn already_there(
     context: &Context,
     signed: &Signed,
     keyring: &Keyring,
+    record: &Record,
 ) -> Result<Option<Deployment>> {
     let version = &signed.manifest.version;
     let path = context.layout.deployment(version);
@@ -138,7 +139,7 @@ pub(crate) fn already_there(
     let deployment = receipt.deployment;
     match identity::check(&path, &deployment.identity) {
         Check::Intact if deployment.digest == signed.manifest.tree.digest => {
-            log_if_missing(context, &deployment)?;
+            note_if_missing(context, record, &deployment)?;
             // The one that was kept may be lost, or of a key that counts no more.
             if Signed::read(&context.layout.manifest(version), keyring).is_err() {
                 keep(context, signed, Durable::Yes)?;
@@ -318,16 +319,18 @@ fn with_identity(record: &Record, deployment: &Deployment) -> Option<Record> {
     (next != *record).then_some(next)
 }
 
-/// A power cut between receipt and log leaves a version the log does not tell of.
-fn log_if_missing(context: &Context, deployment: &Deployment) -> Result<()> {
-    if is_logged(context, &deployment.digest)? {
+/// A power cut after the receipt leaves a version the log does not tell of, or
+/// one that was mended while the record still knows it by its old identity.
+fn note_if_missing(context: &Context, record: &Record, deployment: &Deployment) -> Result<()> {
+    let is_known = with_identity(record, deployment).is_none();
+    if is_known && is_logged(context, &deployment.digest)? {
         return Ok(());
     }
     let mut session = Session::open(context)?;
     let event = Event::about(
         Kind::Received,
         deployment,
-        "was in the store, but not in this log",
+        "was in the store, but this was not noted yet",
     );
     log(context, &mut session, deployment, event)
 }
