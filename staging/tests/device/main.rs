@@ -13,6 +13,7 @@ mod builder;
 #[path = "../common/mod.rs"]
 mod common;
 mod crash;
+mod durable;
 mod fixture;
 mod flow;
 mod input;
