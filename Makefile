@@ -92,6 +92,12 @@ TARGETS :=
 fuzz: deps-fuzz ## Fuzz what reads foreign data: SECONDS=60 a target, TARGETS=
 	scripts/fuzz $(SECONDS) $(TARGETS)
 
+NAMES :=
+JOBS  := 1
+.PHONY: mutants
+mutants: deps-build ## Remove each durability or check step in turn, expect a failing test: NAMES=, JOBS=
+	$(CARGO) run --locked --quiet -p op-dbus-mutants -- run --jobs $(JOBS) $(NAMES)
+
 .PHONY: test-differential
 test-differential: deps-build ## Receiving beside btrfs receive: every tree, 60 seeds, two Debian roots
 	OP_DBUS_COMPLETE=1 OP_DBUS_MMDEBSTRAP=1 scripts/run-tests $(CARGO) test --locked -p op-dbus-sendstream --test differential -- --include-ignored --nocapture
