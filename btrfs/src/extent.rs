@@ -43,3 +43,35 @@ pub fn clone_range(
 ) -> io::Result<()> {
     sys::clone_range(source.as_fd(), from, length, target.as_fd(), to)
 }
+
+/// `FIEMAP_EXTENT_LAST`: there are no more.
+const LAST: u32 = 0x1;
+/// `FIEMAP_EXTENT_DELALLOC`: not written yet.
+const DELALLOC: u32 = 0x4;
+/// `FIEMAP_EXTENT_DATA_INLINE`: lies in metadata.
+const INLINE: u32 = 0x200;
+/// `FIEMAP_EXTENT_SHARED`: something else refers to it as well.
+const SHARED: u32 = 0x2000;
+
+/// Bytes of a file that lie in extents nothing else refers to: what is freed at
+/// least when it alone is deleted. Btrfs keeps an extent whole as long as any part
+/// of it is in use, and so does this. Compressed data counts as it is read.
+pub fn unshared_bytes(file: impl AsFd) -> io::Result<u64> {
+    let mut sum = 0_u64;
+    let mut start = 0;
+    loop {
+        let extents = sys::fiemap(file.as_fd(), start)?;
+        let own = extents
+            .iter()
+            .filter(|extent| extent.flags & (SHARED | DELALLOC | INLINE) == 0);
+        sum = own.fold(sum, |sum, extent| sum.saturating_add(extent.length));
+        let Some(last) = extents.last() else {
+            return Ok(sum);
+        };
+        let next = last.logical.saturating_add(last.length);
+        if last.flags & LAST != 0 || next <= start || next == u64::MAX {
+            return Ok(sum);
+        }
+        start = next;
+    }
+}

@@ -100,9 +100,44 @@ pub(crate) struct EncodedArgs {
     reserved: [u8; 64],
 }
 
+/// `struct fiemap_extent` of `uapi/linux/fiemap.h`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct FiemapExtent {
+    pub(crate) logical: u64,
+    physical: u64,
+    pub(crate) length: u64,
+    reserved: [u64; 2],
+    pub(crate) flags: u32,
+    reserved_too: [u32; 3],
+}
+
+/// `struct fiemap`, without the extents that follow it.
+#[repr(C)]
+struct Fiemap {
+    start: u64,
+    length: u64,
+    flags: u32,
+    mapped: u32,
+    count: u32,
+    reserved: u32,
+}
+
+/// Extents asked for at a time.
+const FIEMAP_EXTENTS: usize = 64;
+
+/// A [`Fiemap`] with room behind it.
+#[repr(C)]
+struct FiemapRoom {
+    head: Fiemap,
+    extents: [FiemapExtent; FIEMAP_EXTENTS],
+}
+
 // The kernel derives the ioctl numbers from these sizes.
 const _: () = assert!(size_of::<VolArgs>() == 4096);
 const _: () = assert!(size_of::<ReceivedArgs>() == 200);
+const _: () = assert!(size_of::<Fiemap>() == 32);
+const _: () = assert!(size_of::<FiemapRoom>() == 32 + 56 * FIEMAP_EXTENTS);
 const _: () = assert!(size_of::<CloneRangeArgs>() == 32);
 // Only on 64-bit targets does the structure hold no padding; the kernel has
 // another ioctl number for 32-bit callers.
@@ -124,6 +159,7 @@ nix::ioctl_write_ptr!(ioc_subvol_setflags, MAGIC, 26, u64);
 nix::ioctl_readwrite!(ioc_set_received_subvol, MAGIC, 37, ReceivedArgs);
 nix::ioctl_read!(ioc_get_subvol_info, MAGIC, 60, SubvolInfoArgs);
 nix::ioctl_write_ptr!(ioc_encoded_write, MAGIC, 64, EncodedArgs);
+nix::ioctl_readwrite!(ioc_fiemap, b'f', 11, Fiemap);
 
 /// Copies a path or name and leaves at least one zero byte behind it.
 fn fill(room: &mut [u8], text: &OsStr, max: usize) -> io::Result<()> {
@@ -295,6 +331,27 @@ pub(crate) fn clone_range(
     // descriptors are borrowed for it.
     unsafe { ioc_clone_range(target.as_raw_fd(), &raw const args) }?;
     Ok(())
+}
+
+/// `FS_IOC_FIEMAP`: the next extents of a file, from a place in it on.
+pub(crate) fn fiemap(file: BorrowedFd<'_>, start: u64) -> io::Result<Vec<FiemapExtent>> {
+    let mut room = FiemapRoom {
+        head: Fiemap {
+            start,
+            length: u64::MAX - start,
+            flags: 0,
+            mapped: 0,
+            count: u32::try_from(FIEMAP_EXTENTS).unwrap_or(0),
+            reserved: 0,
+        },
+        extents: [FiemapExtent::default(); FIEMAP_EXTENTS],
+    };
+    // SAFETY: the kernel writes at most `count` extents behind the head, which is
+    // as many as the room has; the pointer is of the whole room, and both outlive
+    // the call.
+    unsafe { ioc_fiemap(file.as_raw_fd(), (&raw mut room).cast::<Fiemap>()) }?;
+    let mapped = usize::try_from(room.head.mapped).unwrap_or(0);
+    Ok(room.extents.iter().take(mapped).copied().collect())
 }
 
 /// `BTRFS_IOC_ENCODED_WRITE`; returns how many bytes of `data` were taken.
