@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use op_dbus_activator::overlay::{self, Origin};
 use op_dbus_loopback::sh;
@@ -173,6 +174,42 @@ fn the_table_says_what_and_why() {
     let text = device.run(&["prune"]).done();
     assert!(text.contains("v1.2.0  deleted"), "{text}");
     assert!(text.ends_with("1 of 6 versions deleted.\n"), "{text}");
+}
+
+#[test]
+fn a_dry_run_says_what_each_version_would_free() {
+    let Some((device, builder)) = Device::blessed() else {
+        return;
+    };
+    // Deltas share what did not change: of v1.1.0 only this file is its own, and
+    // what it adds to its overlay.
+    let mine = |value: &Value, version: &str| {
+        let mut versions = value["versions"].as_array().unwrap().iter();
+        let found = versions.find(|one| one["version"] == version).unwrap();
+        found["exclusive_bytes"].as_u64().unwrap()
+    };
+    fs::write(builder.tree("work/new"), noise(1 << 20)).unwrap();
+    let stream = builder.release("v1.1.0", Some("v1.0.0"));
+    device.result(&["receive", &stream], "received");
+    // The snapshot it was received into shares everything until it is freed.
+    let give_up = Instant::now() + Duration::from_secs(60);
+    let mut sizes = device.json(&["prune", "--dry-run"]);
+    while mine(&sizes, "v1.1.0") == 0 && Instant::now() < give_up {
+        op_dbus_btrfs::free_deleted(&device.layout.store).unwrap();
+        sizes = device.json(&["prune", "--dry-run"]);
+    }
+    assert_eq!(mine(&sizes, "v1.1.0"), 1 << 20, "{sizes}");
+    assert_eq!(mine(&sizes, "v1.0.0"), 0, "{sizes}");
+    make_overlay(&device, "v1.1.0");
+    fs::write(device.store("overlays/v1.1.0/upper/more"), noise(512 << 10)).unwrap();
+    op_dbus_btrfs::sync_filesystem(&device.layout.store).unwrap();
+    let sizes = device.json(&["prune", "--dry-run"]);
+    assert_eq!(mine(&sizes, "v1.1.0"), 3 << 19, "{sizes}");
+    let text = device.run(&["prune", "--dry-run"]).done();
+    assert!(
+        text.contains("v1.1.0  kept: one of the newest, 1.50 MiB of its own"),
+        "{text}"
+    );
 }
 
 #[test]

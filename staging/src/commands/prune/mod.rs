@@ -8,6 +8,7 @@ mod mounts;
 mod namespaces;
 mod remove;
 mod report;
+mod sizes;
 mod survey;
 
 use std::num::NonZeroUsize;
@@ -23,6 +24,7 @@ use crate::session::Session;
 use super::receive::{Incoming, settle};
 use mounts::Uses;
 use remove::{Done, Plan};
+use sizes::Scale;
 use survey::Survey;
 
 /// Runs the command.
@@ -56,12 +58,16 @@ pub(crate) fn run(context: &Context, args: &Prune) -> Result<Exit> {
         done = plan.run(context, &mut session)?;
         settle(context)?;
     }
+    // What is left to do needs no lock.
+    drop(session);
+    drop(incoming);
     let report = report::Report {
         dry_run: args.dry_run,
         decisions: &decisions,
         plan: &plan,
         unfinished: &unfinished,
         done: &done,
+        sizes: args.dry_run.then(Scale::new),
     };
     report.print(context)?;
     done.failure.map_or(Ok(Exit::Done), Err)

@@ -3,12 +3,13 @@
 //! The kernel lets a subvolume be deleted that is mounted, or a layer of an
 //! overlay. A mount tells the subvolume it is of (`subvolid=`) and the path of its
 //! root within the file system; an overlay only has the paths its layers had when
-//! it was mounted, in whatever namespace that was. So of those every component
+//! it was mounted, in whatever namespace that was. A layer whose path still leads
+//! somewhere counts as what it leads to. Of one that does not, every component
 //! counts that is the name of a version.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
 /// Where the store is, as `mountinfo` says it.
@@ -27,8 +28,10 @@ pub(super) struct Uses {
     subvolumes: BTreeSet<u64>,
     /// Names in `deploy/` and `overlays/` that roots of mounts lie in or below.
     names: BTreeSet<OsString>,
-    /// Components of the paths of overlays' layers.
-    layers: BTreeSet<Vec<u8>>,
+    /// Subvolumes that overlays' layers lie in, by the device number `stat` shows.
+    layers: BTreeSet<u64>,
+    /// Components of the paths of overlays' layers that lead nowhere.
+    lost_layers: BTreeSet<OsString>,
     /// Mount namespaces that are kept by a mount: their inode, and where.
     pub(super) namespaces: BTreeMap<u64, PathBuf>,
 }
@@ -105,16 +108,18 @@ impl Place {
 
 impl Uses {
     /// Adds what one `mountinfo` says. `root` leads to the root of the process it
-    /// is of.
-    pub(super) fn add(&mut self, mountinfo: &[u8], place: &Place, root: &Path) {
+    /// is of; `device` tells what a path leads to for that process.
+    pub(super) fn add(
+        &mut self,
+        mountinfo: &[u8],
+        place: &Place,
+        root: &Path,
+        device: impl Fn(&Path) -> Option<u64>,
+    ) {
         for mount in lines(mountinfo) {
             match mount.kind {
                 b"btrfs" if mount.device == place.device => self.add_btrfs(&mount, place),
-                b"overlay" => {
-                    let separators = |byte: &u8| b",=:/".contains(byte);
-                    let parts = mount.options.split(separators);
-                    self.layers.extend(parts.map(<[u8]>::to_owned));
-                }
+                b"overlay" => self.add_overlay(&mount, &device),
                 b"nsfs" => self.add_namespace(&mount, root),
                 _ => {}
             }
@@ -138,6 +143,31 @@ impl Uses {
         }
     }
 
+    fn add_overlay(&mut self, mount: &Mount<'_>, device: impl Fn(&Path) -> Option<u64>) {
+        for option in mount.options.split(|&byte| byte == b',') {
+            let mut parts = option.splitn(2, |&byte| byte == b'=');
+            let name = parts.next().unwrap_or_default();
+            let is_layer = matches!(
+                name,
+                b"lowerdir" | b"lowerdir+" | b"datadir+" | b"upperdir" | b"workdir"
+            );
+            let Some(value) = parts.next().filter(|_| is_layer) else {
+                continue;
+            };
+            // A colon in a path would be escaped, and then this leads nowhere.
+            let layers = value.split(|&byte| byte == b':');
+            for layer in layers.filter(|layer| !layer.is_empty()) {
+                let path = PathBuf::from(unescape(layer));
+                match device(&path) {
+                    Some(device) => {
+                        self.layers.insert(device);
+                    }
+                    None => self.lost_layers.extend(path.iter().map(OsStr::to_owned)),
+                }
+            }
+        }
+    }
+
     /// `mnt:[4026532301]` is the root of a mount that keeps a mount namespace.
     fn add_namespace(&mut self, mount: &Mount<'_>, root: &Path) {
         let inode = mount
@@ -152,15 +182,16 @@ impl Uses {
         }
     }
 
-    /// Whether a subvolume is mounted, or anything in it.
-    pub(super) fn has_subvolume(&self, id: u64) -> bool {
-        self.subvolumes.contains(&id)
+    /// Whether a subvolume, by its id and the device number `stat` shows, is
+    /// mounted or holds a layer of an overlay, or anything in it does.
+    pub(super) fn has_subvolume(&self, id: u64, device: u64) -> bool {
+        self.subvolumes.contains(&id) || self.layers.contains(&device)
     }
 
-    /// Whether something of this name in `deploy/` or `overlays/` is mounted, or a
-    /// layer of an overlay.
+    /// Whether something of this name in `deploy/` or `overlays/` is mounted, or
+    /// may be a layer of an overlay.
     pub(super) fn has_name(&self, name: &OsStr) -> bool {
-        self.names.contains(name) || self.layers.contains(name.as_bytes())
+        self.names.contains(name) || self.lost_layers.contains(name)
     }
 }
 
@@ -175,9 +206,14 @@ mod tests {
         Place::find(STORE.as_bytes(), 61, Path::new("/run/op-dbus/store")).unwrap()
     }
 
+    /// What layers lead to: only one of them still is where it was.
+    fn found(path: &Path) -> Option<u64> {
+        (path == Path::new("/other/deploy/v1.4.0")).then_some(44)
+    }
+
     fn uses(text: &str) -> Uses {
         let mut uses = Uses::default();
-        uses.add(text.as_bytes(), &place(), Path::new("/proc/7/root"));
+        uses.add(text.as_bytes(), &place(), Path::new("/proc/7/root"), found);
         uses
     }
 
@@ -195,8 +231,8 @@ mod tests {
     #[test]
     fn the_store_s_own_mount_uses_no_version() {
         let uses = uses(STORE);
-        assert!(uses.has_subvolume(256));
-        assert!(uses.names.is_empty() && uses.layers.is_empty());
+        assert!(uses.has_subvolume(256, 1));
+        assert!(uses.names.is_empty() && uses.lost_layers.is_empty());
     }
 
     #[test]
@@ -208,9 +244,9 @@ mod tests {
              73 29 0:77 /@op-dbus/deploy/v9.0.0 /y ro - btrfs /dev/vdb rw,subvolid=999\n",
         );
         for id in [257, 258, 259] {
-            assert!(uses.has_subvolume(id), "{id}");
+            assert!(uses.has_subvolume(id, 1), "{id}");
         }
-        assert!(!uses.has_subvolume(999), "another file system");
+        assert!(!uses.has_subvolume(999, 1), "another file system");
         for name in ["v1.0.0", "v1.1.0", "v1.2.0.old"] {
             assert!(uses.has_name(OsStr::new(name)), "{name}");
         }
@@ -219,16 +255,20 @@ mod tests {
     }
 
     #[test]
-    fn layers_of_overlays_count_by_every_component() {
+    fn layers_of_overlays_count_by_what_they_lead_to_or_by_every_component() {
         let uses = uses(
             "80 29 0:50 / /usr/local/op-dbus rw - overlay op-dbus rw,lowerdir=/run/op-dbus/store/deploy/v1.0.0,upperdir=/run/op-dbus/store/overlays/v1.1.0/upper,workdir=/w\n\
              81 29 0:51 / /c rw - overlay overlay rw,lowerdir=/tmp/a\\040b:deploy/v1.2.0,redirect_dir=off\n\
-             82 29 0:52 / /d ro - overlay overlay ro,lowerdir+=/x,datadir+=/y/v1.3.0\n",
+             82 29 0:52 / /d ro - overlay overlay ro,lowerdir+=/x,datadir+=/y/v1.3.0\n\
+             83 29 0:53 / /e ro - overlay v1.9.0 ro,lowerdir=/other/deploy/v1.4.0\n",
         );
         for name in ["v1.0.0", "v1.1.0", "v1.2.0", "v1.3.0"] {
             assert!(uses.has_name(OsStr::new(name)), "{name}");
         }
-        assert!(!uses.has_name(OsStr::new("v1.0")));
+        for name in ["v1.0", "v1.4.0", "v1.9.0"] {
+            assert!(!uses.has_name(OsStr::new(name)), "{name}");
+        }
+        assert!(uses.has_subvolume(1, 44) && !uses.has_subvolume(44, 1));
     }
 
     #[test]
@@ -248,7 +288,7 @@ mod tests {
         #[test]
         fn no_line_is_a_surprise(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = Place::find(&bytes, 61, Path::new("/run"));
-            Uses::default().add(&bytes, &place(), Path::new("/"));
+            Uses::default().add(&bytes, &place(), Path::new("/"), found);
         }
 
         #[test]

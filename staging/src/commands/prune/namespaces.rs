@@ -18,7 +18,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags};
 
 use super::mounts::{Place, Uses};
 use crate::error::{Exit, Failure, Result};
@@ -38,8 +38,22 @@ struct View {
     inode: u64,
 }
 
+/// How often all is looked at anew when something goes away under the look.
+const ATTEMPTS: u32 = 5;
+
 /// Looks at every mount of every mount namespace for what uses the store.
 pub(super) fn scan(store: &Path) -> Result<Uses> {
+    let mut result = scan_once(store);
+    for _ in 1..ATTEMPTS {
+        if result.is_ok() {
+            break;
+        }
+        result = scan_once(store);
+    }
+    result
+}
+
+fn scan_once(store: &Path) -> Result<Uses> {
     let proc = Path::new("/proc");
     let fail = |why: io::Error| {
         Failure::new(
@@ -115,7 +129,9 @@ impl Scan {
             // It ended, and says nothing of the others there.
             view.map(|view| self.seen.remove(&view));
         })?;
-        self.uses.add(&mountinfo, &self.place, &task.join("root"));
+        let root = task.join("root");
+        let device = |path: &Path| leads_to(&root, path);
+        self.uses.add(&mountinfo, &self.place, &root, device);
         Ok(())
     }
 
@@ -140,8 +156,8 @@ impl Scan {
             };
             let mountinfo = enter(proc, &path, inode).map_err(fail)?;
             // Paths found in it lead nowhere from here, so they are refused above.
-            self.uses
-                .add(&mountinfo, &self.place, Path::new("/nonexistent"));
+            let nowhere = Path::new("/nonexistent");
+            self.uses.add(&mountinfo, &self.place, nowhere, |_| None);
             entered.insert(inode);
             if entered.len() > NAMESPACES_MAX {
                 return Err(fail(io::Error::other("there are too many")));
@@ -149,6 +165,19 @@ impl Scan {
         }
         Ok(())
     }
+}
+
+/// The subvolume a path leads to below a root, by its device number. A relative
+/// one began where the mounting process was, and so leads nowhere now.
+fn leads_to(root: &Path, path: &Path) -> Option<u64> {
+    if path.is_relative() {
+        return None;
+    }
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let root = rustix::fs::open(root, flags | OFlags::DIRECTORY, Mode::empty()).ok()?;
+    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let found = rustix::fs::openat2(root, path, flags, Mode::empty(), within).ok()?;
+    Some(rustix::fs::fstat(found).ok()?.st_dev)
 }
 
 /// What tells the `mountinfo` of a thread from those of others.

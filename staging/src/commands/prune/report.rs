@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use op_dbus_bootstate::retention::{Condition, Decision};
 
 use super::remove::{Done, Plan};
+use super::sizes::Scale;
 use crate::context::{self, Context};
 use crate::error::Result;
 
@@ -16,6 +17,8 @@ pub(super) struct Report<'r> {
     /// What killed receives left in `incoming/`.
     pub(super) unfinished: &'r [PathBuf],
     pub(super) done: &'r Done,
+    /// For a dry run, which has the time to measure.
+    pub(super) sizes: Option<Scale>,
 }
 
 impl Report<'_> {
@@ -38,13 +41,18 @@ impl Report<'_> {
         let mut versions = Vec::new();
         for one in self.decisions {
             let version = &one.candidate.version;
-            report = report.line(format!("{version:<width$}  {}", self.words(one)));
+            let bytes = self.bytes(one);
+            let own = bytes.map_or_else(String::new, |bytes| {
+                format!(", {} of its own", indicatif::BinaryBytes(bytes))
+            });
+            report = report.line(format!("{version:<width$}  {}{own}", self.words(one)));
             versions.push(serde_json::json!({
                 "version": version,
                 "deleted": self.done.versions.contains(version),
                 "kept": one.kept,
                 "condition": one.candidate.condition,
                 "quarantined": one.quarantined,
+                "exclusive_bytes": bytes,
             }));
         }
         let leftovers = self
@@ -74,6 +82,12 @@ impl Report<'_> {
                 .field("leftovers", left_over)
                 .line(last),
         )
+    }
+
+    fn bytes(&self, one: &Decision) -> Option<u64> {
+        let held = self.plan.survey.of(&one.candidate.version);
+        let trees: Vec<_> = held.deployment.into_iter().chain(held.overlays).collect();
+        self.sizes?.weigh(&trees)
     }
 
     fn verb(&self) -> &'static str {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use op_dbus_activator::identity::{self, Check};
@@ -212,7 +213,14 @@ pub(super) fn is_in_use(path: &Path, uses: &Uses) -> Result<bool> {
         return Ok(true);
     }
     // Whatever else has the name has no subvolume's id.
-    Ok(op_dbus_btrfs::is_subvolume(path)? && uses.has_subvolume(op_dbus_btrfs::info_of(path)?.id))
+    if !op_dbus_btrfs::is_subvolume(path)? {
+        return Ok(false);
+    }
+    let device = path
+        .symlink_metadata()
+        .map_err(|why| Failure::io(format_args!("{}: look at", path.display()), why))?
+        .dev();
+    Ok(uses.has_subvolume(op_dbus_btrfs::info_of(path)?.id, device))
 }
 
 /// The receipt, or that it is damaged.
