@@ -68,7 +68,7 @@ pub fn least(entries: &[Entry]) -> (Vec<Piece<'_>>, Tally) {
 pub fn random<'a>(entries: &'a [Entry], chance: &mut Chance) -> (Vec<Piece<'a>>, Tally) {
     // Nothing and everything are the ends that a fair coin hardly ever reaches.
     let kept = *chance.pick(&[0, 10, 50, 50, 90, 100]).unwrap_or(&50);
-    let torn = *chance.pick(&[0, 0, 20, 60]).unwrap_or(&0);
+    let torn = *chance.pick(&[0, 30, 60]).unwrap_or(&0);
     survivors(entries, |entry| {
         if !chance.per_cent(kept) {
             return Fate::Lost;

@@ -10,8 +10,8 @@ fn weights(role: Option<Role>, facts: &Facts) -> [(usize, Kind); 8] {
     // Else the limits of unblessed boots would decide most stories.
     let anxious = facts.good_unblessed > 2 || facts.fallback_unblessed > 2;
     [
-        (if trial || anxious { 45 } else { 20 }, Kind::Bless),
-        (if trial { 8 } else { 25 }, Kind::Stage),
+        (if trial || anxious { 45 } else { 15 }, Kind::Bless),
+        (if trial { 8 } else { 50 }, Kind::Stage),
         (
             if facts.received.len() < 3 { 30 } else { 12 },
             Kind::Receive,

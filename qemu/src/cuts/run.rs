@@ -14,7 +14,7 @@ use crate::template::Template;
 
 /// Cuts a device goes through before a new one takes its place: its store would
 /// fill up, and soon hold every version there is.
-const LIFETIME: u32 = 25;
+const LIFETIME: u32 = 40;
 /// After so many violations a run ends: more of the same tells nothing new.
 const ENOUGH: usize = 5;
 /// Requests a phase is taken to have before one was seen.
