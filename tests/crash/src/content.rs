@@ -138,14 +138,13 @@ impl Content {
 
     fn put_own(&mut self, block: usize, page: Box<Page>) {
         let old = self.table[block];
-        match (old.0 as usize).checked_sub(self.pool.end()) {
+        if let Some(index) = (old.0 as usize).checked_sub(self.pool.end()) {
             // No other block has it.
-            Some(index) => self.own[index] = page,
-            None => {
-                let id = self.pool.end() + self.own.len();
-                self.own.push(page);
-                self.table[block] = PageId(u32::try_from(id).expect("16 TiB of pages"));
-            }
+            self.own[index] = page;
+        } else {
+            let id = self.pool.end() + self.own.len();
+            self.own.push(page);
+            self.table[block] = PageId(u32::try_from(id).expect("16 TiB of pages"));
         }
     }
 

@@ -37,19 +37,20 @@ pub(crate) struct Disk<M> {
 impl<M: Medium> Disk<M> {
     pub(crate) fn new(medium: M, name: &str, access: Access) -> io::Result<Self> {
         let medium = Arc::new(Mutex::new(medium));
-        let (server, file) = Server::start(medium.clone()).map_err(|error| {
+        // Whose it is, should somebody wonder about the device.
+        let name = format!("{name} {}", std::process::id()).replace('/', "-");
+        let (server, file) = Server::start(medium.clone(), &name).map_err(|error| {
             io::Error::new(
                 error.kind(),
                 format!("no FUSE file system: {error}; run as root on a kernel with FUSE"),
             )
         })?;
-        let (node, device) =
-            sys::attach(&file, name, access == Access::Direct).map_err(|error| {
-                io::Error::new(
-                    error.kind(),
-                    format!("no loop device: {error}; run as root on a kernel with loop devices"),
-                )
-            })?;
+        let (node, device) = sys::attach(&file, access == Access::Direct).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("no loop device: {error}; run as root on a kernel with loop devices"),
+            )
+        })?;
         // Freed blocks are not news to be replayed. The server refuses discards,
         // but Btrfs asks the queue.
         if let Some(name) = node.file_name() {

@@ -110,18 +110,11 @@ fn read(path: &Path) -> io::Result<Log> {
         let page: Page = bytes(&mut from)?;
         pool.push(&page);
     }
-    let mut ids = |from: &mut dyn Read, count: usize| -> io::Result<Vec<PageId>> {
-        (0..count)
-            .map(|_| match number(from)? {
-                id if (id as usize) < pool.end() => Ok(PageId(id)),
-                _ => Err(bad("a page is missing")),
-            })
-            .collect()
-    };
-    let table = ids(&mut from, blocks)?;
+    let limit = pool.end();
+    let table = read_ids(&mut from, blocks, limit)?;
     let size = (blocks * BLOCK) as u64;
     let entries = (0..entries)
-        .map(|_| read_entry(&mut from, size, &mut ids))
+        .map(|_| read_entry(&mut from, size, limit))
         .collect::<io::Result<_>>()?;
     let sum = from.sum.clone().finalize();
     if number(&mut from)? != sum {
@@ -137,11 +130,18 @@ fn read(path: &Path) -> io::Result<Log> {
     })
 }
 
-fn read_entry(
-    from: &mut dyn Read,
-    size: u64,
-    ids: &mut dyn FnMut(&mut dyn Read, usize) -> io::Result<Vec<PageId>>,
-) -> io::Result<Entry> {
+/// Numbers of pages, below the limit.
+fn read_ids(from: &mut impl Read, count: usize, limit: usize) -> io::Result<Vec<PageId>> {
+    (0..count)
+        .map(|_| match number(from)? {
+            id if (id as usize) < limit => Ok(PageId(id)),
+            _ => Err(bad("a page is missing")),
+        })
+        .collect()
+}
+
+/// An entry of the log of a disk of this size, in bytes.
+fn read_entry(from: &mut impl Read, size: u64, limit: usize) -> io::Result<Entry> {
     Ok(match bytes::<1>(from)?[0] {
         0 => {
             let offset = u64::from_le_bytes(bytes(from)?);
@@ -153,7 +153,7 @@ fn read_entry(
                 return Err(bad("a write is not on the disk"));
             }
             let within = usize::try_from(offset % BLOCK as u64).unwrap_or_default();
-            let pages = ids(from, (within + sectors * SECTOR).div_ceil(BLOCK))?;
+            let pages = read_ids(from, (within + sectors * SECTOR).div_ceil(BLOCK), limit)?;
             Entry::Write {
                 offset,
                 data: Data { pages, sectors },
@@ -166,13 +166,13 @@ fn read_entry(
     })
 }
 
-fn bytes<const LENGTH: usize>(from: &mut (impl Read + ?Sized)) -> io::Result<[u8; LENGTH]> {
+fn bytes<const LENGTH: usize>(from: &mut impl Read) -> io::Result<[u8; LENGTH]> {
     let mut bytes = [0; LENGTH];
     from.read_exact(&mut bytes)?;
     Ok(bytes)
 }
 
-fn number(from: &mut (impl Read + ?Sized)) -> io::Result<u32> {
+fn number(from: &mut impl Read) -> io::Result<u32> {
     Ok(u32::from_le_bytes(bytes(from)?))
 }
 

@@ -19,7 +19,7 @@ pub struct Recorder {
 impl Recorder {
     /// A device with this content. Needs root.
     pub fn new(base: Image) -> io::Result<Self> {
-        let disk = Disk::new(Tape::new(base), "op-dbus-crash recorder", Access::Direct)?;
+        let disk = Disk::new(Tape::new(base), "op-dbus-crash record", Access::Direct)?;
         Ok(Self { disk })
     }
 

@@ -41,7 +41,7 @@ impl Replayer {
     /// call is forgotten; nothing of it may be mounted any more.
     pub fn present(&mut self, state: &State) -> io::Result<&Path> {
         self.disk.wait_until_free()?;
-        let stale = {
+        let outdated = {
             let mut medium = self.disk.medium();
             medium.requests = Requests::default();
             let content = &mut medium.content;
@@ -51,7 +51,7 @@ impl Replayer {
                 .map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
             differences(&self.cached, content)
         };
-        self.disk.forget(stale)?;
+        self.disk.forget(outdated)?;
         Ok(self.disk.node())
     }
 

@@ -2,7 +2,7 @@
 //! this process.
 //!
 //! It is mounted nowhere: the mount is only a descriptor, so that nothing stays
-//! behind. Two things make sure that a process that is killed does not hang on
+//! behind. Three things make sure that a process that is killed does not hang on
 //! the disk it serves itself:
 //!
 //! - The descriptor of `/dev/fuse` is in a table that only the serving threads
@@ -10,6 +10,10 @@
 //!   of its process alive; were the descriptor in there, the connection would
 //!   stay, the wait would never end, and neither would the process. As it is,
 //!   the connection ends with the serving threads, and whoever waits gets EIO.
+//! - They have a mount namespace to themselves, with nothing in it. Otherwise one
+//!   of them can be the last thread of its process to go, and so the one that
+//!   unmounts what is mounted from the disk: before it has closed its
+//!   descriptors, as both are work left for the end, first come, first served.
 //! - Serving threads never touch what is mounted from the disk, not even to find
 //!   memory (`PR_SET_IO_FLUSHER`): writing back its dirty pages needs them.
 
@@ -40,7 +44,6 @@ use rustix::net::{
 use crate::sys;
 
 const FILE: INodeNo = INodeNo(2);
-const NAME: &str = "disk";
 /// Nothing but us changes what the kernel may remember.
 const FOREVER: Duration = Duration::from_secs(1 << 30);
 /// The kernel's own limit is 1 MiB (`fs.fuse.max_pages_limit`).
@@ -77,8 +80,8 @@ struct Forget {
 }
 
 impl Server {
-    /// Starts to serve, and opens the file.
-    pub(crate) fn start<M: Medium>(medium: Arc<Mutex<M>>) -> io::Result<(Self, File)> {
+    /// Starts to serve, and opens the file. The name is what `losetup` shows.
+    pub(crate) fn start<M: Medium>(medium: Arc<Mutex<M>>, name: &str) -> io::Result<(Self, File)> {
         let (ours, theirs) = socket::socketpair(
             socket::AddressFamily::Unix,
             socket::SockType::SeqPacket,
@@ -103,7 +106,7 @@ impl Server {
             return Err(error);
         };
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&mount, NAME, flags, Mode::empty())?;
+        let file = rustix::fs::openat(&mount, name, flags, Mode::empty())?;
         Ok((server, file.into()))
     }
 
@@ -112,11 +115,11 @@ impl Server {
     /// Nothing may read them meanwhile: this waits for reads, without end.
     pub(crate) fn forget(&self, pieces: Vec<Range<u64>>) -> io::Result<()> {
         let (done, answer) = channel();
-        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
         self.forget
             .send(Forget { pieces, done })
-            .map_err(|_| gone(()))?;
-        answer.recv().map_err(|_| gone(()))?
+            .map_err(|_| gone())?;
+        answer.recv().map_err(|_| gone())?
     }
 
     /// Waits for the end of the file system, which comes with its last user.
@@ -139,6 +142,7 @@ fn serve<M: Medium>(
     let _ = rustix::process::configure_io_flusher_behavior(true);
     sys::own_descriptors(socket.as_fd())?;
     let fuse = File::options().read(true).write(true).open("/dev/fuse")?;
+    sys::no_mounts()?;
     let filesystem = rustix::mount::fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in [
         ("fd", fuse.as_raw_fd().to_string()),
@@ -252,12 +256,9 @@ impl<M: Medium> fuser::Filesystem for OneFile<M> {
         Ok(())
     }
 
-    fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        if name == NAME {
-            reply.entry(&FOREVER, &self.attributes(FILE), Generation(0));
-        } else {
-            reply.error(Errno::ENOENT);
-        }
+    /// It goes by any name.
+    fn lookup(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
+        reply.entry(&FOREVER, &self.attributes(FILE), Generation(0));
     }
 
     fn getattr(&self, _: &Request, node: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {

@@ -4,18 +4,19 @@
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _, Seek as _};
 use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::libc;
+use nix::mount::{MntFlags, MsFlags};
 use nix::sched::CloneFlags;
 
 // `<linux/loop.h>`
-const LOOP_SET_STATUS_FLAGS_AUTOCLEAR: u32 = 4;
-const LOOP_FLAGS_DIRECT_IO: u32 = 16;
+const LO_FLAGS_AUTOCLEAR: u32 = 4;
+const LO_FLAGS_DIRECT_IO: u32 = 16;
 
 /// `struct loop_info64`.
 #[repr(C)]
@@ -37,7 +38,7 @@ struct LoopInfo {
 
 /// `struct loop_config`.
 #[repr(C)]
-pub struct LoopConfig {
+pub(crate) struct LoopConfig {
     fd: u32,
     block_size: u32,
     info: LoopInfo,
@@ -46,7 +47,7 @@ pub struct LoopConfig {
 
 /// `struct btrfs_ioctl_vol_args`: a descriptor or a path.
 #[repr(C)]
-pub struct VolArgs {
+pub(crate) struct VolArgs {
     fd: i64,
     name: [u8; 4088],
 }
@@ -63,14 +64,9 @@ mod ioctl {
 
 /// Puts a loop device on a file. It goes with the last descriptor of it and the
 /// last mount of it; the one returned is a descriptor.
-pub(crate) fn attach(file: &File, name: &str, direct: bool) -> io::Result<(PathBuf, File)> {
+pub(crate) fn attach(file: &File, direct: bool) -> io::Result<(PathBuf, File)> {
     let control = open("/dev/loop-control".as_ref())?;
-    let mut file_name = [0; 64];
-    // The last byte stays zero.
-    for (to, from) in file_name.iter_mut().zip(name.bytes().take(63)) {
-        *to = from;
-    }
-    let direct = if direct { LOOP_FLAGS_DIRECT_IO } else { 0 };
+    let direct = if direct { LO_FLAGS_DIRECT_IO } else { 0 };
     let config = LoopConfig {
         fd: u32::try_from(file.as_raw_fd()).map_err(io::Error::other)?,
         block_size: 0,
@@ -83,8 +79,8 @@ pub(crate) fn attach(file: &File, name: &str, direct: bool) -> io::Result<(PathB
             number: 0,
             encrypt_type: 0,
             encrypt_key_size: 0,
-            flags: LOOP_SET_STATUS_FLAGS_AUTOCLEAR | direct,
-            file_name,
+            flags: LO_FLAGS_AUTOCLEAR | direct,
+            file_name: [0; 64],
             crypt_name: [0; 64],
             encrypt_key: [0; 32],
             init: [0; 2],
@@ -159,6 +155,40 @@ pub(crate) fn forget_btrfs(node: &Path) -> io::Result<()> {
     }
 }
 
+/// Gives the calling thread, and the threads that it starts, a mount namespace
+/// of their own, with nothing mounted in it.
+pub(crate) fn no_mounts() -> io::Result<()> {
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
+    // Before anything else: what is unmounted here is to stay mounted elsewhere.
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>)?;
+    match nix::mount::umount2("/", MntFlags::MNT_DETACH) {
+        Ok(()) => Ok(()),
+        // An initramfs can't be unmounted itself.
+        Err(_) => detach_all_but_the_root(),
+    }
+}
+
+fn detach_all_but_the_root() -> io::Result<()> {
+    let mut mounts = File::open("/proc/thread-self/mountinfo")?;
+    let mut text = String::new();
+    mounts.read_to_string(&mut text)?;
+    // Last come, first gone. The fifth field is where it is mounted.
+    let places = text.lines().filter_map(|line| line.split(' ').nth(4));
+    for place in places.filter(|place| *place != "/").rev() {
+        // One that lay in another is gone already. Names with blanks in them are
+        // escaped: they go with what they are in, or are left over.
+        let _ = nix::mount::umount2(place, MntFlags::MNT_DETACH);
+    }
+    text.clear();
+    mounts.rewind()?;
+    mounts.read_to_string(&mut text)?;
+    match text.lines().find(|line| !line.contains(" / / ")) {
+        None => Ok(()),
+        Some(line) => Err(io::Error::other(format!("can't be detached: {line}"))),
+    }
+}
+
 /// Gives the calling thread, and the threads that it starts, a table of
 /// descriptors of their own, with nothing in it but the standard three and
 /// `keep`.
@@ -180,5 +210,26 @@ fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_initramfs_keeps_only_itself() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: needs root");
+            return;
+        }
+        let detach = || {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+            detach_all_but_the_root().map_err(|error| error.to_string())
+        };
+        assert_eq!(std::thread::spawn(detach).join().unwrap(), Ok(()));
+        assert!(Path::new("/proc/self/mountinfo").exists());
     }
 }

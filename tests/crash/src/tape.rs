@@ -67,7 +67,11 @@ impl Tape {
         content::read(&self.now, |id| self.pool.page(id), offset, to);
     }
 
-    /// Writes whole sectors. The disk must be large enough.
+    /// Writes whole sectors.
+    ///
+    /// # Panics
+    ///
+    /// If it is something else, or the disk is too small.
     pub fn write(&mut self, offset: u64, from: &[u8]) {
         let sector = SECTOR as u64;
         let end = offset.saturating_add(from.len() as u64);
@@ -79,12 +83,11 @@ impl Tape {
         let data = self.intern(offset, from);
         for (block, id, sectors) in whole(offset, &data) {
             let now = &mut self.now[block];
-            *now = match sectors {
-                WHOLE => id,
-                _ => {
-                    let page = mix(self.pool.page(*now), self.pool.page(id), sectors);
-                    self.known.intern(&mut self.pool, &page)
-                }
+            *now = if sectors == WHOLE {
+                id
+            } else {
+                let page = mix(self.pool.page(*now), self.pool.page(id), sectors);
+                self.known.intern(&mut self.pool, &page)
             };
         }
         self.entries.push(Entry::Write { offset, data });

@@ -32,7 +32,7 @@ pub fn enumerate(log: &Log, seed: u64, count: usize) -> Vec<State> {
     } else {
         prefixes
     };
-    let mut seen: HashSet<_> = states.iter().map(|state| places.outcome(state)).collect();
+    let mut known: HashSet<_> = states.iter().map(|state| places.outcome(state)).collect();
     // A round finds less than it should where there are few different states.
     for round in 0..ATTEMPTS {
         let missing = count - states.len();
@@ -50,7 +50,7 @@ pub fn enumerate(log: &Log, seed: u64, count: usize) -> Vec<State> {
                     Kind::Torn(seed)
                 };
                 let state = State { position, kind };
-                seen.insert(places.outcome(&state)).then_some(state)
+                known.insert(places.outcome(&state)).then_some(state)
             });
             states.extend(found);
         }
