@@ -34,13 +34,28 @@ fn manual_and_completions_are_generated() {
             .status
             .success()
     );
-    assert!(dir.path().join("op-dbus-stage-receive.1").is_file());
+    for command in ["receive", "prune", "pin", "unpin"] {
+        let page = dir.path().join(format!("op-dbus-stage-{command}.1"));
+        assert!(page.is_file(), "{command}");
+    }
     for shell in ["bash", "zsh", "fish"] {
         let script = String::from_utf8(run(&["completions", shell]).stdout).unwrap();
         assert!(
             script.contains("op-dbus-stage") && script.contains("rollback"),
             "{shell}"
         );
+    }
+}
+
+#[test]
+fn prune_tells_its_two_sides_apart() {
+    let help = String::from_utf8(run(&["prune", "--help"]).stdout).unwrap();
+    let (device, build) = help.split_once("On a build system").unwrap();
+    assert!(device.contains("--keep") && device.contains("--dry-run"));
+    assert!(build.contains("--source") && build.contains("--published"));
+    for option in ["--build", "--published"] {
+        let output = run(&["prune", option, "/x"]);
+        assert_eq!(output.status.code(), Some(2), "{option} without --source");
     }
 }
 

@@ -15,7 +15,7 @@ use crate::fixture::Device;
 /// Runs a command that must succeed, and holds each of its calls against the
 /// rules; returns its calls on the store.
 #[track_caller]
-fn durable(device: &Device, args: &[&str]) -> Vec<Call> {
+pub(crate) fn durable(device: &Device, args: &[&str]) -> Vec<Call> {
     let store = &device.layout.store;
     let mut command = device.command(args);
     let traced = trace(command.stdin(Stdio::null()));

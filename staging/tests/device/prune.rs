@@ -283,6 +283,10 @@ fn a_full_disk_gets_room_again() {
     device.result(&["unpin", "v1.3.0"], "unpinned");
     let pruned = device.result(&["prune", "--keep", "1"], "pruned");
     assert_eq!(deleted(&pruned), ["v1.4.0", "v1.3.0", "v1.2.0"]);
+    // There was room for the log by then.
+    let log = device.json(&["audit", "log"]);
+    let lines = log["lines"].as_array().unwrap().iter();
+    assert_eq!(lines.filter(|line| line["event"] == "pruned").count(), 3);
     // What was deleted is gone for good, and its space is there.
     op_dbus_btrfs::sync_filesystem(&device.layout.store).unwrap();
     fs::write(&probe, &block).unwrap();

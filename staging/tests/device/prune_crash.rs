@@ -6,9 +6,11 @@ use std::thread;
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
+use op_dbus_calls::Call;
 
 use crate::crash::signal;
-use crate::fixture::{Device, names};
+use crate::durable::durable;
+use crate::fixture::{Device, flip, names};
 use crate::prune::{all_is_well, deleted, make_overlay, with_versions};
 
 /// Moments a prune is killed at.
@@ -34,6 +36,56 @@ fn the_next_run_finishes(device: &Device, version: &str) {
     let log = device.json(&["audit", "log", "-n", "1"]);
     assert_eq!(log["lines"][0]["event"], "pruned");
     assert_eq!(log["lines"][0]["version"], version);
+}
+
+/// By the calls of the program: a power cut rarely shows an order that is wrong.
+#[test]
+fn each_step_is_durable_before_the_next() {
+    let Some((device, _builder)) = with_versions() else {
+        return;
+    };
+    make_overlay(&device, "v1.2.0");
+    flip(&device.store("boot/record.0"), 40);
+    let calls = durable(&device, &["prune"]);
+    let at = |name: &str, path: &str| {
+        let path = device.store(path);
+        let is = |call: &Call| call.name == name && call.path == path;
+        calls
+            .iter()
+            .position(is)
+            .unwrap_or_else(|| panic!("{name} {}: {calls:#?}", path.display()))
+    };
+    let repaired = at("pwrite64", "boot/record.0");
+    let deployment = at("BTRFS_IOC_SNAP_DESTROY", "deploy/v1.2.0");
+    let overlay = at("BTRFS_IOC_SNAP_DESTROY", "overlays/v1.2.0");
+    let [receipt, manifest, signature] = papers("v1.2.0").map(|paper| at("unlink", &paper));
+    let last = |name: &str, path: &str| {
+        let path = device.store(path);
+        let is = |call: &Call| call.name == name && call.path == path;
+        calls.iter().rposition(is).unwrap()
+    };
+    let logged = last("write", "audit/log.jsonl");
+    let order = [repaired, deployment, overlay, logged, receipt];
+    assert!(order.is_sorted(), "{order:?}: {calls:#?}");
+    let commits = |from: usize, to: usize| {
+        let is = |call: &Call| matches!(call.name, "syncfs" | "BTRFS_IOC_SYNC");
+        calls[from..to].iter().any(is)
+    };
+    assert!(commits(repaired, deployment), "{calls:#?}");
+    assert!(commits(overlay, logged), "{calls:#?}");
+    assert!(commits(receipt.max(manifest).max(signature), calls.len()));
+
+    // Pins as well.
+    for (args, name) in [
+        (["pin", "v1.3.0"], "symlink"),
+        (["unpin", "v1.3.0"], "unlink"),
+    ] {
+        let calls = durable(&device, &args);
+        let is = |call: &Call| call.name.starts_with(name) && call.path.ends_with("pins/v1.3.0");
+        let changed = calls.iter().position(is).unwrap();
+        let synced = |call: &Call| call.name == "syncfs" && call.path == device.layout.store;
+        assert!(calls[changed..].iter().any(synced), "{calls:#?}");
+    }
 }
 
 #[test]

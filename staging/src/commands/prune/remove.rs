@@ -8,7 +8,7 @@
 //! not, and removes the rest. The other order would leave a subvolume that nobody
 //! can tell from a stranger's.
 //!
-//! 1. Subvolumes, then sync: from here on it is deleted for good.
+//! 1. Subvolumes, then a commit: from here on they are deleted for good.
 //! 2. The audit log: by now even a full disk may have room for a line.
 //! 3. Papers, then sync.
 
@@ -29,9 +29,11 @@ use crate::error::{Failure, Result};
 use crate::session::Session;
 
 /// Room a line of the audit log needs, with what Btrfs needs to write it.
-const ROOM: u64 = 1 << 20;
-/// How long freed space is waited for on a full disk, and how often it is looked for.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ROOM: u64 = 256 << 10;
+/// How long freed space is waited for on a full disk, and how often it is looked
+/// for. Less than others wait for the store's lock: a verdict is not to fail for it.
+const PATIENCE: Duration = Duration::from_secs(2);
+const _: () = assert!(PATIENCE.as_secs() < crate::session::PATIENCE.as_secs());
 const POLL: Duration = Duration::from_millis(100);
 
 /// What is to go.
@@ -68,8 +70,9 @@ impl Plan<'_> {
                 deleted.push(*decision);
             }
         }
-        op_dbus_btrfs::sync_filesystem(&context.layout.store)?;
-        self.reclaim(context);
+        // Commits, and wakes the kernel's thread that frees the space.
+        op_dbus_btrfs::free_deleted(&context.layout.store)?;
+        self.wait_for_room(context);
         if !deleted.is_empty() {
             let events = deleted.iter().map(|one| event(one)).collect();
             session.note(events)?;
@@ -102,21 +105,18 @@ impl Plan<'_> {
 
     /// On a full disk: waits, within bounds, until there is room for the log. The
     /// kernel frees deleted subvolumes in the background.
-    fn reclaim(&self, context: &Context) {
+    fn wait_for_room(&self, context: &Context) {
         let available = || {
             rustix::fs::statvfs(&context.layout.store).map_or(u64::MAX, |found| {
                 found.f_bavail.saturating_mul(found.f_frsize)
             })
         };
         let give_up = Instant::now() + PATIENCE;
-        loop {
-            // It comes to that by itself as well, only later.
-            let _ = op_dbus_btrfs::free_deleted(&context.layout.store);
-            let waits = !self.versions.is_empty() && available() < ROOM;
-            if !waits || Instant::now() >= give_up {
-                return;
-            }
+        while !self.versions.is_empty() && available() < ROOM && Instant::now() < give_up {
             thread::sleep(POLL);
+            // Freed space can be used after a commit. Without this one it comes
+            // later, and the log's line may be lost.
+            let _ = op_dbus_btrfs::free_deleted(&context.layout.store);
         }
     }
 }
