@@ -21,15 +21,22 @@ pub(crate) fn product(signed: &Signed, wanted: &str) -> Result<()> {
     ))
 }
 
-/// `v1.0.0-x.deployment`'s manifest would have the name of `v1.0.0-x`'s receipt.
+/// Endings with which a version would have a name that belongs to another one:
+/// `v1.0.0-x.deployment`'s manifest that of `v1.0.0-x`'s receipt, and the overlay
+/// of `v1.0.0-x.old` that of what is set aside of `v1.0.0-x`'s, which the boot that
+/// sets it aside deletes.
+const TAKEN: [&str; 3] = [".deployment", ".old", ".failed"];
+
+/// A name must not be taken by what belongs to another version.
 pub(crate) fn name(version: &Version) -> Result<()> {
-    if !version.as_str().ends_with(".deployment") {
+    let text = version.as_str();
+    let Some(ending) = TAKEN.iter().find(|ending| text.ends_with(*ending)) else {
         return Ok(());
-    }
+    };
     Err(Failure::new(
         Exit::Refused,
         version,
-        "no version's name may end in .deployment",
+        format_args!("no version's name may end in {ending}"),
         "give the release another version",
     ))
 }
@@ -129,6 +136,8 @@ mod tests {
     #[test]
     fn a_name_that_would_clash_in_the_store_is_refused() {
         assert!(name(&"v1.0.0-deployment".parse().unwrap()).is_ok());
-        assert!(name(&"v1.0.0-x.deployment".parse().unwrap()).is_err());
+        for clash in ["v1.0.0-x.deployment", "v1.0.0-rc.old", "v1.0.0+a.failed"] {
+            assert!(name(&clash.parse().unwrap()).is_err(), "{clash}");
+        }
     }
 }
