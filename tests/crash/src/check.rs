@@ -57,6 +57,8 @@ pub struct Between<'a> {
     pub after: Option<&'a Facts>,
     /// The user's change in flight.
     pub change: Option<UserChange>,
+    /// Whether the command in flight was run again: what it logs may be there again.
+    pub again: bool,
     /// How many boots there were since the power cut, this one included; a boot
     /// that was cut short itself may have counted, or not.
     pub boots: (usize, usize),

@@ -77,6 +77,9 @@ struct How {
     /// Every Nth state is booted twice, and the interrupted command is run again; 0 for none
     #[arg(long, value_name = "N", default_value_t = 8)]
     again: u64,
+    /// Every Nth state loses power again, at 24 moments of its recovery; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    twice: u64,
     /// Seconds one state may take
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     limit: u64,
@@ -139,6 +142,9 @@ struct Replay {
     elsewhere: Elsewhere,
     /// The state, as it was reported: 1234:prefix, 1234:subset:77, 1234:torn:78
     state: State,
+    /// Then look at a state of the recovery that was recorded in this file
+    #[arg(long, num_args = 2, value_names = ["FILE", "STATE"])]
+    second: Vec<String>,
     /// Write the disk as the power cut left it to this file
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,

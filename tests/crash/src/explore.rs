@@ -16,7 +16,7 @@ use crate::explorer::{Depth, Outcome, Times};
 use crate::recording::Recording;
 use crate::report::{Found, Summary};
 use crate::worker::{Answer, Order};
-use crate::{State, states};
+use crate::{Log, State, states};
 
 use process::{Ended, Process};
 
@@ -37,6 +37,8 @@ pub struct Plan {
     pub max_violations: usize,
     /// Every so-many-th state gets a second boot and the interrupted command again.
     pub again: u64,
+    /// Every so-many-th gets a second power cut during its recovery.
+    pub twice: u64,
     /// How long one state may take.
     pub limit: Duration,
     /// Where evidence goes.
@@ -58,6 +60,7 @@ struct Shared<'a> {
 struct Done {
     explored: usize,
     again: usize,
+    twice: usize,
     times: Times,
     by_step: BTreeMap<Option<u32>, usize>,
     found: BTreeMap<usize, Found>,
@@ -70,7 +73,7 @@ pub fn explore(
     plan: &Plan,
     mut tell: impl FnMut(&Progress),
 ) -> Result<Summary> {
-    let states = states::enumerate(&recording.log, plan.seed, plan.states);
+    let states = chosen(&recording.log, plan.seed, plan.states);
     fs::create_dir_all(&plan.evidence).at("create directory", &plan.evidence)?;
     let began = Instant::now();
     let shared = Shared {
@@ -111,6 +114,7 @@ pub fn explore(
         log_entries: recording.log.entries.len(),
         states: done.explored,
         again: done.again,
+        twice: done.twice,
         seed: plan.seed,
         workers: plan.workers,
         seconds: began.elapsed().as_secs_f64(),
@@ -118,6 +122,15 @@ pub fn explore(
         by_step: by_name(recording, &done.by_step),
         violations: found,
     })
+}
+
+/// So many states, of all kinds: prefixes alone may be more.
+fn chosen(log: &Log, seed: u64, count: usize) -> Vec<State> {
+    let all = states::enumerate(log, seed, count.max(2 * log.entries.len()));
+    let first = usize::try_from(seed).unwrap_or(0) % all.len().max(1);
+    (0..count.min(all.len()))
+        .map(|nth| all[(nth * all.len() + first) / count % all.len()])
+        .collect()
 }
 
 /// How far it is.
@@ -177,9 +190,9 @@ impl Shared<'_> {
             let order = Order {
                 state: state.to_string(),
                 depth,
-                image: directory.join("disk.img"),
+                directory: directory.clone(),
             };
-            let answer = ready.ask(&order, self.plan.limit, &directory);
+            let answer = ready.ask(&order, self.plan.limit);
             let outcome = match answer {
                 Ok(Answer::Done(outcome)) => outcome,
                 Ok(Answer::Ready) => Outcome::wrong("worker", "an outcome", "a greeting"),
@@ -219,9 +232,13 @@ impl Shared<'_> {
     }
 
     fn depth(&self, index: usize) -> Depth {
-        let every = self.plan.again.max(1);
-        let chosen = (index as u64).wrapping_add(self.plan.seed) % every == 0;
-        if chosen && self.plan.again > 0 {
+        let chosen = |every: u64| {
+            let number = (index as u64).wrapping_add(self.plan.seed);
+            every > 0 && number % every == 0
+        };
+        if chosen(self.plan.twice) {
+            Depth::Twice
+        } else if chosen(self.plan.again) {
             Depth::Again
         } else {
             Depth::Boot
@@ -244,6 +261,7 @@ impl Shared<'_> {
         let mut done = lock(&self.done);
         done.explored += 1;
         done.again += usize::from(depth == Depth::Again);
+        done.twice += usize::from(depth == Depth::Twice);
         done.times.add(&outcome.times);
         let within = self.recording.log.step_at(state.position);
         *done.by_step.entry(within.in_flight).or_default() += 1;

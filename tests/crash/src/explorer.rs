@@ -1,7 +1,9 @@
 //! One state after the other: present it, boot it, look at it, judge it.
 
+mod twice;
+
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +26,9 @@ pub enum Depth {
     Boot,
     /// Then another one, and the command that was interrupted again.
     Again,
+    /// Power goes once more while the first boot is at work, or the command that
+    /// is run again.
+    Twice,
 }
 
 /// Where the time goes.
@@ -46,6 +51,9 @@ pub struct Outcome {
     pub violations: Vec<Violation>,
     /// What ran.
     pub ran: Vec<Ran>,
+    /// The state that the second power cut left, where there was one, and the log
+    /// it is one of.
+    pub second: Option<(String, PathBuf)>,
     /// Where the time went.
     pub times: Times,
 }
@@ -79,6 +87,10 @@ impl Explorer {
     /// Explores a state. An error is the host's fault.
     pub fn explore(&mut self, state: &State, depth: Depth) -> io::Result<Outcome> {
         let mut outcome = Outcome::default();
+        if depth == Depth::Twice {
+            self.cut_twice(state, &mut outcome)?;
+            return Ok(outcome);
+        }
         let began = Instant::now();
         let node = self.replayer.present(state)?.to_owned();
         self.host.use_device(&node)?;

@@ -86,6 +86,8 @@ pub struct Facts {
     pub altered: BTreeSet<Version>,
     /// The user's files in each version's overlay: path and content.
     pub overlays: BTreeMap<Version, BTreeMap<&'static str, &'static str>>,
+    /// The same from the second boot after a power cut on, where that differs.
+    pub later: BTreeMap<Version, BTreeMap<&'static str, &'static str>>,
     /// The audit log, without the lines about boots.
     pub log: Vec<Line>,
     /// The record's sequence is at least this. Not by hand: as it was found on
@@ -128,8 +130,28 @@ impl Facts {
 
     /// What the user finds in a version's overlay.
     pub(crate) fn overlay(&mut self, version: Version, files: &[(&'static str, &'static str)]) {
-        self.overlays
-            .insert(version, files.iter().copied().collect());
+        let files = files.iter().copied().collect();
+        self.overlays.insert(version, files);
+        self.later.remove(version);
+    }
+
+    /// What the user finds there from the second boot after a power cut on.
+    pub(crate) fn overlay_later(
+        &mut self,
+        version: Version,
+        files: &[(&'static str, &'static str)],
+    ) {
+        self.later.insert(version, files.iter().copied().collect());
+    }
+
+    /// What a version's overlay holds in such a boot after a power cut.
+    pub(crate) fn files(
+        &self,
+        version: &str,
+        boot: usize,
+    ) -> Option<&BTreeMap<&'static str, &'static str>> {
+        let later = self.later.get(version).filter(|_| boot > 1);
+        later.or_else(|| self.overlays.get(version))
     }
 }
 

@@ -148,6 +148,7 @@ impl Recording {
                 Some(Action::User(change)) => Some(*change),
                 _ => None,
             },
+            again: false,
             boots: (1, 1),
         }
     }

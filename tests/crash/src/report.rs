@@ -40,12 +40,17 @@ impl Found {
         directory: &Path,
         arguments: &[String],
     ) -> Self {
+        let mut reproduce = format!("op-dbus-crash replay {} {state}", arguments.join(" "));
+        if let Some((second, log)) = &outcome.second {
+            // Writing to a string can't fail.
+            let _ = write!(reproduce, " --second {} {second}", log.display());
+        }
         Self {
             state: state.to_string(),
             moment: recording.moment(state),
             violations: outcome.violations,
             evidence: directory.display().to_string(),
-            reproduce: format!("op-dbus-crash replay {} {state}", arguments.join(" ")),
+            reproduce,
             ran: outcome.ran,
         }
     }
@@ -103,6 +108,8 @@ pub struct Summary {
     pub states: usize,
     /// Of these, with a second boot and the interrupted command again.
     pub again: usize,
+    /// Of these, with a second power cut during the recovery.
+    pub twice: usize,
     /// What they were chosen by.
     pub seed: u64,
     /// Workers at once.
@@ -126,8 +133,8 @@ impl fmt::Display for Summary {
         let per = |time: Duration| time.as_secs_f64() * 1000.0 / self.states.max(1) as f64;
         writeln!(
             f,
-            "{} states of {} log entries, {} of them with a second boot; seed {}",
-            self.states, self.log_entries, self.again, self.seed
+            "{} states of {} log entries, seed {}; {} with a second boot, {} with a second cut",
+            self.states, self.log_entries, self.seed, self.again, self.twice
         )?;
         let speed = self.states as f64 / self.seconds;
         writeln!(

@@ -81,6 +81,7 @@ impl Again {
             "stage" => (&["on-trial", "already-staged"], true),
             "bless" => (&["trial", "good", "fallback", "already"], false),
             "condemn" => (&["condemned"], false),
+            "prune" => (&["pruned", "nothing-to-do"], false),
             "cancel" => (&["cancelled", "nothing-to-do"], false),
             "rollback" => (&["on-trial", "cancelled-trial", "already-good"], false),
             "orderly-shutdown" => (&["refunded", "nothing-to-do"], false),

@@ -21,8 +21,8 @@ pub(crate) struct Order {
     pub(crate) state: String,
     /// How closely to look.
     pub(crate) depth: Depth,
-    /// Where to leave the image of a state in which something is wrong.
-    pub(crate) image: PathBuf,
+    /// Where to leave evidence of a state in which something is wrong.
+    pub(crate) directory: PathBuf,
 }
 
 /// What came of it.
@@ -68,8 +68,14 @@ fn obey(explorer: &mut Explorer, order: &Order) -> io::Result<Outcome> {
     if outcome.violations.is_empty() {
         // Of interest only where something is wrong.
         outcome.ran.clear();
-    } else {
-        explorer.image_of(&state, &order.image)?;
+        return Ok(outcome);
+    }
+    explorer.image_of(&state, &order.directory.join("disk.img"))?;
+    if let Some((_, log)) = &mut outcome.second {
+        let place = order.directory.join("second");
+        std::fs::copy(&log, &place)?;
+        std::fs::remove_file(&log)?;
+        *log = place;
     }
     Ok(outcome)
 }

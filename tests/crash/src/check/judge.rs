@@ -23,6 +23,7 @@ pub fn judge(between: &Between<'_>, digests: &Digests, seen: &Observation) -> Ve
             let Some(&expected) = expected else { continue };
             let against = Alternative {
                 facts,
+                boots,
                 expected,
                 between,
                 digests,
@@ -66,29 +67,43 @@ fn general(between: &Between<'_>, seen: &Observation) -> Vec<Violation> {
             }
         }
     }
-    found.extend(log(before, after, seen));
+    let known = before.sequence.min(after.sequence);
+    if let Some(sequence) = seen.sequence().filter(|sequence| *sequence <= known) {
+        let expected = format!("a sequence above {known}");
+        found.push(Violation::new("sequence", expected, sequence));
+    }
+    found.extend(log(between, seen));
     found.extend(versions(before, after, seen));
     found
 }
 
 /// What was acknowledged is in the log, in its order; nothing is there twice,
 /// and nothing that nobody did.
-fn log(before: &Facts, after: &Facts, seen: &Observation) -> Option<Violation> {
-    let line = |(event, version): &(&str, Option<Version>)| {
-        ((*event).to_owned(), version.map(str::to_owned))
+fn log(between: &Between<'_>, seen: &Observation) -> Option<Violation> {
+    let lines = |facts: &Facts| -> Vec<_> {
+        let line = |(event, version): &(&str, Option<Version>)| {
+            ((*event).to_owned(), version.map(str::to_owned))
+        };
+        facts.log.iter().map(line).collect()
     };
-    let (must, may): (Vec<_>, Vec<_>) = (
-        before.log.iter().map(line).collect(),
-        after.log.iter().map(line).collect(),
-    );
-    let holds = seen.log.starts_with(&must) && may.starts_with(&seen.log);
+    let must = lines(between.before);
+    let may = between.after.map_or_else(|| must.clone(), lines);
+    let new = may.get(must.len()..).unwrap_or_default();
+    let rest = seen.log.strip_prefix(must.as_slice());
+    let holds = rest.is_some_and(|rest| {
+        if between.again {
+            rest.iter().all(|line| new.contains(line))
+        } else {
+            new.starts_with(rest)
+        }
+    });
     (!holds).then(|| {
         Violation::new(
             "log",
-            format!("the log's lines to be {}", lines(&may)),
+            format!("the log's lines to be {}", last(&may)),
             format!(
                 "{}, of which {} were acknowledged",
-                lines(&seen.log),
+                last(&seen.log),
                 must.len()
             ),
         )
@@ -96,11 +111,11 @@ fn log(before: &Facts, after: &Facts, seen: &Observation) -> Option<Violation> {
 }
 
 /// The last of them: the beginnings are alike.
-fn lines(lines: &[(String, Option<String>)]) -> String {
-    let last = lines.len().saturating_sub(4);
+fn last(lines: &[(String, Option<String>)]) -> String {
+    let hidden = lines.len().saturating_sub(4);
     let shown: Vec<_> = lines
         .iter()
-        .skip(last)
+        .skip(hidden)
         .map(|(event, version)| match version {
             Some(version) => format!("{event} {version}"),
             None => event.clone(),
@@ -130,8 +145,8 @@ fn versions(before: &Facts, after: &Facts, seen: &Observation) -> Vec<Violation>
             found.push(Violation::new("versions", "nothing unknown", found_it));
         }
     }
-    // What is on its way was not acknowledged: the same command again settles it.
-    let coming = after.versions.difference(&before.versions);
+    // What is on its way, in or out, the same command again settles.
+    let coming = after.versions.symmetric_difference(&before.versions);
     let may: BTreeSet<_> = before
         .altered
         .union(&after.altered)
@@ -166,6 +181,7 @@ fn versions(before: &Facts, after: &Facts, seen: &Observation) -> Vec<Violation>
 /// One way it can have gone.
 struct Alternative<'a> {
     facts: &'a Facts,
+    boots: usize,
     expected: Boot,
     between: &'a Between<'a>,
     digests: &'a Digests,
@@ -245,10 +261,6 @@ impl Alternative<'_> {
                 expected,
                 described(&self.seen.copies),
             ));
-        }
-        if zero.sequence <= self.facts.sequence {
-            let expected = format!("a sequence above {}", self.facts.sequence);
-            found.push(Violation::new("sequence", expected, zero.sequence));
         }
         self.roles(zero, found);
     }
@@ -330,18 +342,18 @@ impl Alternative<'_> {
         }
     }
 
-    /// What a version's overlay must show of the user's files.
-    fn wanted<'f>(facts: &'f Facts, version: &str) -> BTreeMap<&'f str, String> {
-        let mut wanted = BTreeMap::from([(CONF, conf_of(version))]);
-        for (path, content) in facts.overlays.get(version).into_iter().flatten() {
-            wanted.insert(path, (*content).to_owned());
-        }
-        wanted
+    /// What a version's overlay must hold of the user's files.
+    fn changes(&self, version: &str) -> BTreeMap<&'static str, String> {
+        let files = self.facts.files(version, self.boots).into_iter().flatten();
+        files
+            .map(|(path, content)| (*path, (*content).to_owned()))
+            .collect()
     }
 
     fn overlay(&self, version: &str, found: &mut Vec<Violation>) {
         let shown = &self.seen.files;
-        let wanted = Self::wanted(self.facts, version);
+        let mut wanted = BTreeMap::from([(CONF, conf_of(version))]);
+        wanted.extend(self.changes(version));
         self.files(
             &format!("{version} with the user's changes"),
             &wanted,
@@ -355,11 +367,8 @@ impl Alternative<'_> {
     }
 
     fn uppers(&self, found: &mut Vec<Violation>) {
-        for (version, files) in &self.facts.overlays {
-            let wanted = files
-                .iter()
-                .map(|(path, content)| (*path, (*content).to_owned()))
-                .collect();
+        for version in self.facts.overlays.keys() {
+            let wanted = self.changes(version);
             let what = format!("the overlay of {version}");
             match self.seen.uppers.get(*version) {
                 Some(shown) => self.files(&what, &wanted, shown, found),

@@ -95,6 +95,15 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// The highest sequence of the record's copies.
+    pub(super) fn sequence(&self) -> Option<u64> {
+        let sequence = |copy: &Copy| match copy {
+            Copy::Valid(record) => Some(record.sequence),
+            Copy::Bad(_) => None,
+        };
+        self.copies.iter().filter_map(sequence).max()
+    }
+
     fn note<T>(&mut self, what: &str, result: io::Result<T>) -> Option<T> {
         result
             .map_err(|why| self.unreadable.push(format!("{what}: {why}")))

@@ -34,13 +34,17 @@ pub fn rerun(
         found.push(Violation::new("again", expected, &again));
     }
     ran.push(again);
-    found.extend(leftovers(host)?);
+    found.extend(leftovers(words, host)?);
     found.extend(soundness(between, host, ran)?);
     Ok(found)
 }
 
-/// What nobody needs any more is gone.
-fn leftovers(host: &Host) -> io::Result<Vec<Violation>> {
+/// What nobody needs any more is gone. What a receive leaves in `incoming/`, those
+/// remove that come after it: the others have other things to do.
+fn leftovers(words: &[String], host: &Host) -> io::Result<Vec<Violation>> {
+    let clears = words
+        .first()
+        .is_some_and(|word| ["receive", "prune"].contains(&word.as_str()));
     let mut found = Vec::new();
     let names = |dir: &str| all_names(&host.store().join(dir));
     let deploy: BTreeSet<_> = names("deploy")?.into_iter().collect();
@@ -53,7 +57,7 @@ fn leftovers(host: &Host) -> io::Result<Vec<Violation>> {
         left.extend(hidden.map(|name| format!("{dir}/{name}")));
     }
     for name in names("incoming")? {
-        if name != "lock" {
+        if clears && name != "lock" {
             left.push(format!("incoming/{name}"));
         }
     }

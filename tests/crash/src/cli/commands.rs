@@ -14,7 +14,7 @@ use crate::prepared::Prepared;
 use crate::programs::Programs;
 use crate::recording::Recording;
 use crate::report::{Found, Summary};
-use crate::worker;
+use crate::{Log, worker};
 
 impl UnderTest {
     fn find(&self) -> Result<Programs> {
@@ -123,6 +123,7 @@ impl How {
             workers: self.workers.unwrap_or(cores),
             max_violations: self.max_violations.max(1),
             again: self.again,
+            twice: self.twice,
             limit: Duration::from_secs(self.limit),
             evidence,
         };
@@ -206,9 +207,16 @@ impl Replay {
         if let Some(image) = &self.image {
             explorer.image_of(&self.state, image).at("write", image)?;
         }
-        let outcome = explorer
-            .explore(&self.state, Depth::Again)
-            .at("explore", &self.log)?;
+        let outcome = match self.second.as_slice() {
+            [log, second] => {
+                let path = Path::new(log);
+                let log = Log::load(path).at("read", path)?;
+                let second = second.parse().map_err(Error::Other)?;
+                explorer.second(&self.state, log, &second)
+            }
+            _ => explorer.explore(&self.state, Depth::Again),
+        };
+        let outcome = outcome.at("explore", &self.log)?;
         explorer.leave().at("leave", place.path())?;
         for ran in &outcome.ran {
             say(&ran.to_string());

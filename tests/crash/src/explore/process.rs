@@ -81,7 +81,6 @@ impl Process {
         &mut self,
         order: &Order,
         limit: Duration,
-        directory: &Path,
     ) -> std::result::Result<Answer, Ended> {
         let line = serde_json::to_vec(order).map_err(|why| Ended::Gone(why.to_string()))?;
         if let Some(orders) = &mut self.orders {
@@ -96,8 +95,8 @@ impl Process {
         let answer = self.answer(limit);
         if let Err(Ended::Hung(stacks)) = &answer {
             // For whoever looks into it: the programs may still be there.
-            let _ = fs::create_dir_all(directory);
-            let _ = fs::write(directory.join("stacks.txt"), stacks);
+            let _ = fs::create_dir_all(&order.directory);
+            let _ = fs::write(order.directory.join("stacks.txt"), stacks);
         }
         answer
     }

@@ -108,6 +108,7 @@ pub fn steps(releases: &Path, certificate: &Path) -> Vec<Step> {
     rollback_to_a_version_that_never_ran(&mut story, releases);
     altered_fallback(&mut story, releases);
     tries_used_up(&mut story);
+    pruned(&mut story);
     story.steps
 }
 
@@ -159,6 +160,7 @@ fn upgrade(story: &mut Story, releases: &Path) {
         facts.on_trial(B, 3, 2);
         // A try that was given back goes on with its own.
         facts.overlay(B, &[FIRST, SECOND, THIRD]);
+        facts.overlay_later(B, &[FIRST, SECOND]);
         facts.logged("refunded", B);
     });
     story.boot(|facts| {
@@ -310,5 +312,14 @@ fn tries_used_up(story: &mut Story) {
     story.command(&["bless"], "good", |facts| {
         facts.runs_good(0);
         facts.logged("blessed", A);
+    });
+}
+
+fn pruned(story: &mut Story) {
+    // Good, fallback and the newest that is of use stay.
+    story.command(&["prune", "--keep=1"], "pruned", |facts| {
+        facts.versions.remove(D);
+        facts.overlays.remove(D);
+        facts.logged("pruned", D);
     });
 }

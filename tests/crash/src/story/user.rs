@@ -10,7 +10,8 @@ use std::path::Path;
 pub enum How {
     /// It is made.
     New,
-    /// One of the version is written over in place: the overlay copies it up.
+    /// One of the version is written over in place: the overlay copies it up. Of
+    /// that the program knows nothing, so it syncs the file and no directory.
     Rewrite,
     /// A new one takes its name, as careful programs do.
     Replace,
@@ -43,7 +44,7 @@ impl UserChange {
         };
         match self.how {
             How::New => write(&path, File::options().create_new(true))?,
-            How::Rewrite => write(&path, File::options().truncate(true))?,
+            How::Rewrite => return write(&path, File::options().truncate(true)),
             How::Replace => {
                 let new = path.with_extension("new");
                 write(&new, File::options().create_new(true))?;

@@ -94,6 +94,7 @@ fn between<'a>(before: &'a Facts, after: Option<&'a Facts>) -> Between<'a> {
         before,
         after,
         change: None,
+        again: false,
         boots: (1, 1),
     }
 }
@@ -270,6 +271,23 @@ fn a_change_of_the_user_in_flight_may_be_partly_there_and_others_not() {
     };
     assert_eq!(checks(&change("user/new"), &seen), Vec::<String>::new());
     assert_eq!(checks(&change("user/other"), &seen), ["overlay", "overlay"]);
+}
+
+#[test]
+fn a_command_that_was_run_again_may_log_again_what_it_does_and_nothing_else() {
+    let (good, staged) = (good(), staged());
+    let mut seen = sight(&staged);
+    let again = Between {
+        again: true,
+        ..between(&good, Some(&staged))
+    };
+    seen.log.push(("staged".into(), Some(B.into())));
+    assert_eq!(checks(&again, &seen), Vec::<String>::new());
+    assert_eq!(checks(&between(&good, Some(&staged)), &seen), ["log"]);
+    seen.log.push(("blessed".into(), Some(B.into())));
+    assert_eq!(checks(&again, &seen), ["log"]);
+    seen.log.drain(1..);
+    assert_eq!(checks(&again, &seen), ["log"]);
 }
 
 #[test]
