@@ -3,15 +3,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::debian::disk::{self, Machine};
 use crate::error::{Context, Error, Result};
-use crate::hardware::{Accelerator, Disk, Format, Hardware, Memory};
+use crate::guest::Guest;
+use crate::hardware::{Accelerator, Disk, Fault, Format, Hardware, Memory};
 use crate::light::Light;
 use crate::sandbox::Mounted;
-use crate::scenario::{Boot, Store};
+use crate::scenario::{Boot, Fail, Store};
+use crate::template::Template;
 use crate::tool::Tool;
-use crate::{logwrites, powercut};
+use crate::{faults, logwrites, powercut};
 
 /// Most bytes a boot of the light guest can log; the file is sparse.
 pub(crate) const LOG_BYTES: u64 = 8 << 30;
@@ -39,6 +42,7 @@ pub struct Bench<'a> {
     disks: Vec<Disk>,
     accelerator: Accelerator,
     processors: u32,
+    template: Option<Arc<Template>>,
 }
 
 impl<'a> Bench<'a> {
@@ -60,6 +64,7 @@ impl<'a> Bench<'a> {
                     format: Format::Raw,
                     read_only: false,
                     log: None,
+                    faults: Vec::new(),
                 }]
             }
         };
@@ -70,6 +75,7 @@ impl<'a> Bench<'a> {
             disks,
             accelerator: Accelerator::Tcg,
             processors: 1,
+            template: None,
         })
     }
 
@@ -85,6 +91,30 @@ impl<'a> Bench<'a> {
     pub fn with_processors(mut self, processors: u32) -> Self {
         self.processors = processors;
         self
+    }
+
+    /// The same, whose boots are copies of `template` wherever they can be.
+    #[must_use]
+    pub fn with_template(mut self, template: Arc<Template>) -> Self {
+        self.template = Some(template);
+        self
+    }
+
+    /// Switches the machine on.
+    pub fn start(&self, boot: &Boot, console: &Path) -> Result<Guest> {
+        let hardware = self.power_on(boot)?;
+        // What the kernel's command line says, and how many disks there are, is the
+        // same in every copy.
+        let ours = |word: &str| word.starts_with("vm.");
+        let options = options(boot);
+        match &self.template {
+            Some(template)
+                if boot.store != Store::Missing && options.split_whitespace().all(ours) =>
+            {
+                template.boot(hardware.disks, &options, console)
+            }
+            _ => Guest::boot(&hardware, console),
+        }
     }
 
     /// Its run directory.
@@ -104,6 +134,7 @@ impl<'a> Bench<'a> {
             format: Format::Raw,
             read_only: true,
             log: None,
+            faults: Vec::new(),
         };
         let (kernel, initrd, mut command_line, memory_mib) = match &self.make {
             Make::Debian(machine) => {
@@ -137,15 +168,20 @@ impl<'a> Bench<'a> {
         }
         let logged = !self.is_debian();
         if let Some(disk) = disks.first_mut().filter(|disk| logged && !disk.read_only) {
-            copy_sparse(&disk.path, &self.start())?;
+            copy_sparse(&disk.path, &self.before())?;
             let log = self.log();
             let file = fs::File::create(&log).at("create", &log)?;
             file.set_len(LOG_BYTES).at("size", &log)?;
             disk.log = Some(log);
         }
         disks.push(releases);
-        if !boot.options.is_empty() {
-            command_line = format!("{command_line} {}", boot.options);
+        let options = options(boot);
+        if !options.is_empty() {
+            command_line = format!("{command_line} {options}");
+        }
+        let at_once = boot.fail.as_ref().filter(|fail| fail.from.is_empty());
+        if let (Some(fail), Some(disk)) = (at_once, disks.first_mut()) {
+            disk.faults = self.faults(fail)?;
         }
         Ok(Hardware {
             accelerator: self.accelerator,
@@ -168,12 +204,23 @@ impl<'a> Bench<'a> {
         };
         let entries = logwrites::read(&self.log())?;
         let (pieces, tally) = powercut::least(&entries);
-        powercut::write(&pieces, &self.start())?;
-        fs::rename(self.start(), &disk.path).at("replace", &disk.path)?;
+        powercut::write(&pieces, &self.before())?;
+        fs::rename(self.before(), &disk.path).at("replace", &disk.path)?;
         Ok(format!(
             "{} requests were durable, {} lost",
             tally.durable, tally.lost
         ))
+    }
+
+    /// The requests to the store's disk that `fail`; looked up while the machine is
+    /// off.
+    pub fn faults(&self, fail: &Fail) -> Result<Vec<Fault>> {
+        match self.disks.first() {
+            Some(disk) if !self.is_debian() => faults::find(fail, &disk.path),
+            _ => Err(Error::Scenario(
+                "only a light guest's disk can be made to fail".into(),
+            )),
+        }
     }
 
     /// Mounts the store while the machine is off, and changes it with `act`.
@@ -209,7 +256,7 @@ impl<'a> Bench<'a> {
             .disks
             .iter()
             .map(|disk| disk.path.clone())
-            .chain([self.start(), self.log()])
+            .chain([self.before(), self.log()])
         {
             if path.exists() {
                 fs::remove_file(&path).at("remove", &path)?;
@@ -218,13 +265,24 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    fn start(&self) -> PathBuf {
+    fn before(&self) -> PathBuf {
         self.directory.join("start.img")
     }
 
     fn log(&self) -> PathBuf {
         self.directory.join("writes.log")
     }
+}
+
+/// What a boot's command line has beyond the machine's own.
+fn options(boot: &Boot) -> String {
+    let held = boot.fail.as_ref().filter(|fail| !fail.from.is_empty());
+    let hold = held.map(|fail| format!("{}{}", op_dbus_vm_guest::init::HOLD_KEY, fail.from));
+    let words = [
+        Some(boot.options.clone()).filter(|options| !options.is_empty()),
+        hold,
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 /// Copies a sparse file, sharing blocks where the file system can.

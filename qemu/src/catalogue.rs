@@ -27,6 +27,7 @@ const SCENARIOS: &[(&str, &str)] = scenarios![
     "light" / "store-missing",
     "light" / "store-full",
     "light" / "store-read-only",
+    "light" / "media-errors",
     "light" / "both-altered",
     "light" / "both-unhealthy",
 ];

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use op_dbus_vm_guest::proto::{Cut, Event, Exit, Request};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::hardware::Hardware;
+use crate::hardware::{Fault, Hardware, failing};
 use crate::qemu::{Message, Qemu};
 
 /// How a boot ended.
@@ -209,6 +209,14 @@ impl Guest {
             ))),
             other => Err(self.surprise(&format!("to reach {at}"), &other)),
         }
+    }
+
+    /// From now on these requests to the first disk fail.
+    pub fn fail(&mut self, faults: &[Fault]) -> Result<()> {
+        self.execute("blockdev-add", &failing("failing", "disk0", faults))?;
+        let drive =
+            json!({"path": "/machine/peripheral/blk0", "property": "drive", "value": "failing"});
+        self.execute("qom-set", &drive).map(drop)
     }
 
     /// Cuts the power now.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use op_dbus_vm_guest::proto::PORT_NAME;
+use serde_json::{Value, json};
 
 /// The emulation to use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,6 +26,56 @@ pub struct Disk {
     pub read_only: bool,
     /// Where to log its writes, if they shall be.
     pub log: Option<PathBuf>,
+    /// Requests that fail, from power-on.
+    pub faults: Vec<Fault>,
+}
+
+/// A kind of request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Io {
+    /// Reading.
+    Read,
+    /// Writing.
+    Write,
+    /// Flushing the disk's cache.
+    Flush,
+}
+
+/// Requests that fail: a rule of QEMU's blkdebug driver (docs/devel/blkdebug.rst,
+/// `BlkdebugInjectErrorOptions` in qapi/block-core.json). Whatever the error, a
+/// virtio-blk disk has but one word for it: the guest sees EIO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// Which kind.
+    pub io: Io,
+    /// Only those that touch this sector of 512 bytes.
+    pub sector: Option<u64>,
+    /// The error, as the host's number.
+    pub errno: i32,
+    /// Only the first of them.
+    pub once: bool,
+}
+
+/// The block node `name` that passes requests on to the node `image`, but for
+/// those that fail.
+pub fn failing(name: &str, image: &str, faults: &[Fault]) -> Value {
+    let rule = |fault: &Fault| {
+        let io = match fault.io {
+            Io::Read => "read",
+            Io::Write => "write",
+            Io::Flush => "flush",
+        };
+        // Always: not only at an event of an image format.
+        let mut rule = json!({
+            "event": "none", "iotype": io, "errno": fault.errno, "once": fault.once,
+        });
+        if let (Some(sector), Some(rule)) = (fault.sector, rule.as_object_mut()) {
+            rule.insert("sector".into(), sector.into());
+        }
+        rule
+    };
+    let rules: Vec<Value> = faults.iter().map(rule).collect();
+    json!({"driver": "blkdebug", "node-name": name, "image": image, "inject-error": rules})
 }
 
 /// An image's format.
@@ -117,10 +168,17 @@ pub(crate) fn machine(hardware: &Hardware) -> Vec<String> {
         for node in nodes(number, disk) {
             add("-blockdev", node);
         }
-        add(
-            "-device",
-            format!("virtio-blk-pci,id=blk{number},drive=disk{number}"),
-        );
+        let mut drive = format!("disk{number}");
+        if !disk.faults.is_empty() {
+            let faulty = format!("faulty{number}");
+            let node = failing(&faulty, &drive, &disk.faults).to_string();
+            add("-blockdev", node);
+            drive = faulty;
+        }
+        // An error is for the guest to deal with: for a full host disk QEMU would
+        // stop it instead.
+        let device = format!("virtio-blk-pci,id=blk{number},drive={drive}");
+        add("-device", format!("{device},werror=report,rerror=report"));
     }
     // A guest that restarts ends this QEMU: one process, one boot.
     if matches!(hardware.memory, Memory::Copy(_)) {
@@ -176,9 +234,29 @@ mod tests {
             format: Format::Raw,
             read_only: false,
             log: Some("/log".into()),
+            faults: Vec::new(),
         };
         let nodes = nodes(0, &disk);
         assert!(nodes[0].contains("node-name=inner0") && nodes[0].contains("/a,,b"));
         assert!(nodes[1].starts_with("driver=blklogwrites,node-name=disk0,file=inner0"));
+    }
+
+    #[test]
+    fn a_failing_disk_says_which_requests() {
+        let fault = Fault {
+            io: Io::Write,
+            sector: Some(26_624),
+            errno: 5,
+            once: true,
+        };
+        let any = Fault {
+            io: Io::Flush,
+            sector: None,
+            ..fault
+        };
+        let node = failing("faulty0", "disk0", &[fault, any]);
+        assert_eq!(node["inject-error"][0]["sector"], 26_624);
+        assert_eq!(node["inject-error"][1]["iotype"], "flush");
+        assert_eq!(node["inject-error"][1].get("sector"), None);
     }
 }

@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 const NEEDED: &[(&str, &str)] = &[
     ("btrfs", "btrfs-progs"),
     ("chroot", "coreutils"),
+    ("btrfs-map-logical", "btrfs-progs"),
+    ("filefrag", "e2fsprogs"),
     ("findmnt", "util-linux"),
     ("gpg", "gpg"),
     ("gpg-agent", "gpg-agent"),

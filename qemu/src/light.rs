@@ -96,6 +96,7 @@ impl Light {
             format: Format::Raw,
             read_only,
             log: None,
+            faults: Vec::new(),
         };
         Hardware {
             accelerator,

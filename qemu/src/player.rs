@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use op_dbus_vm_guest::proto::Request;
 use serde_json::Value;
 
 use crate::bench::Bench;
@@ -340,10 +341,19 @@ impl<'a> Player<'a> {
 
     fn boot(&mut self, boot: &Boot) -> Result<()> {
         self.off("boot")?;
-        let hardware = self.bench.power_on(boot)?;
+        let held = boot.fail.as_ref().filter(|fail| !fail.from.is_empty());
+        let faults = match held {
+            Some(fail) => self.bench.faults(fail)?,
+            None => Vec::new(),
+        };
         let console = self.console(self.timeline.boots.len() + 1);
         (self.tell)(Progress::Started(self.timeline.boots.len() + 1));
-        self.guest = Some(Guest::boot(&hardware, &console)?);
+        let guest = self.guest.insert(self.bench.start(boot, &console)?);
+        if let Some(fail) = held {
+            guest.wait_paused(&fail.from, self.patience.ready)?;
+            guest.fail(&faults)?;
+            guest.send(&Request::GoOn)?;
+        }
         Ok(())
     }
 

@@ -135,6 +135,33 @@ pub struct Boot {
     /// What the store's device is like.
     #[serde(default)]
     pub store: Store,
+    /// Which of its requests fail.
+    #[serde(default)]
+    pub fail: Option<Fail>,
+}
+
+/// Requests to the store's disk that fail in one boot (light guest only).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fail {
+    /// `read`, `write` or `flush`: a text, because cases differ in it.
+    pub io: String,
+    /// Only where the first block of one of these files is; paths in the store.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// Only where the root of one of these subvolumes is; paths in the store.
+    #[serde(default)]
+    pub roots: Vec<String>,
+    /// `EIO` or `ENOSPC`.
+    #[serde(default)]
+    pub error: String,
+    /// `first` for only the first such request.
+    #[serde(default)]
+    pub which: String,
+    /// Early activation's moment from which they fail; left out or empty: from
+    /// power-on.
+    #[serde(default)]
+    pub from: String,
 }
 
 /// What the store's device is like in one boot (light guest only).
@@ -256,6 +283,17 @@ impl Step {
             Self::Boot(boot) => Self::Boot(Boot {
                 options: fill(&boot.options)?,
                 store: boot.store,
+                fail: match &boot.fail {
+                    None => None,
+                    Some(fail) => Some(Fail {
+                        io: fill(&fail.io)?,
+                        files: fill_some(&fail.files)?,
+                        roots: fill_some(&fail.roots)?,
+                        error: fill(&fail.error)?,
+                        which: fill(&fail.which)?,
+                        from: fill(&fail.from)?,
+                    }),
+                },
             }),
             Self::Expect(expect) => Self::Expect(Expect {
                 activation: fill_values(&expect.activation, values)?,

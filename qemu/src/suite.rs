@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::bench::{Bench, Make};
 use crate::cache::Cache;
@@ -41,6 +41,7 @@ pub struct Lab {
     releases: Releases,
     runs: PathBuf,
     building: Mutex<()>,
+    templates: Mutex<BTreeMap<Suite, Arc<Template>>>,
     /// Virtual processors of each guest: 1 where two guests share the host.
     pub processors: u32,
     /// Emulation to use.
@@ -60,6 +61,7 @@ impl Lab {
             releases,
             runs: workspace().join("target/vm"),
             building: Mutex::new(()),
+            templates: Mutex::default(),
             processors: 1,
             accelerator: Accelerator::Tcg,
         })
@@ -140,6 +142,25 @@ impl Lab {
         prepared::light(&self.cache, suite, &self.programs, &first, tell)
     }
 
+    /// The machine of which `guest`'s boots with the kernel of `suite` are copies;
+    /// made once.
+    fn template(&self, suite: Suite, guest: &PreparedLight) -> Result<Arc<Template>> {
+        let mut templates = self
+            .templates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(template) = templates.get(&suite) {
+            return Ok(Arc::clone(template));
+        }
+        let releases = self.releases.image();
+        let hardware = guest
+            .light
+            .hardware(&guest.disk(), &releases, self.accelerator);
+        let template = Arc::new(Template::make(hardware, &self.runs)?);
+        templates.insert(suite, Arc::clone(&template));
+        Ok(template)
+    }
+
     /// Cuts the power of a light guest until a run that goes on from `state` in
     /// `directory` has made `count` cuts. `tell` hears of each.
     pub fn cut_power(
@@ -152,19 +173,10 @@ impl Lab {
         let suite = Suite::find(&state.suite)?;
         let guest = self.light(suite, |_| ())?;
         std::fs::create_dir_all(directory).at("make", directory)?;
-        // The memory of a machine: of no use to anybody after this run.
-        let files = tempfile::Builder::new()
-            .prefix("template-")
-            .tempdir_in(directory)
-            .at("make a directory in", directory)?;
-        let releases = self.releases.image();
-        let hardware = guest
-            .light
-            .hardware(&guest.disk(), &releases, self.accelerator);
         let parts = Parts {
-            template: Template::make(hardware, files.path())?,
+            template: self.template(suite, &guest)?,
             prepared: guest.disk(),
-            releases,
+            releases: self.releases.image(),
             patience: player::patience(),
         };
         let mut run = Run::new(state, directory, parts, tell);
@@ -189,7 +201,8 @@ impl Lab {
                 disk: &guest.disk(),
             };
             let bench = Bench::new(make, &self.directory(&name), &self.releases.image())?
-                .with_accelerator(self.accelerator);
+                .with_accelerator(self.accelerator)
+                .with_template(self.template(suite, &guest)?);
             let mut player = Player::new(&name, bench, &mut tell);
             let outcome = play_all(&mut player, chosen, |_| Ok(()));
             timeline = player.timeline().clone();

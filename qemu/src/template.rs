@@ -11,14 +11,16 @@
 //! to each copy; migration to a file of all state but that memory
 //! (`x-ignore-shared`).
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use op_dbus_vm_guest::init::TEMPLATE;
 use op_dbus_vm_guest::proto::{Event, Request, Start};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::guest::Guest;
 use crate::hardware::{Disk, Hardware, Memory};
 
@@ -32,12 +34,20 @@ const SAVE: Duration = Duration::from_secs(120);
 pub struct Template {
     hardware: Hardware,
     state: PathBuf,
+    _files: TempDir,
 }
 
 impl Template {
-    /// Boots `hardware` until the guest waits, and keeps it in `directory`. Its
-    /// copies have disks in the same number.
+    /// Boots `hardware` until the guest waits, and keeps it in a directory of its
+    /// own below `directory` as long as this lives. Its copies have disks in the
+    /// same number.
     pub fn make(mut hardware: Hardware, directory: &Path) -> Result<Self> {
+        fs::create_dir_all(directory).at("make", directory)?;
+        let files = tempfile::Builder::new()
+            .prefix("template-")
+            .tempdir_in(directory)
+            .at("make a directory in", directory)?;
+        let directory = files.path();
         let memory = directory.join("memory");
         let state = directory.join("machine");
         hardware.memory = Memory::Template(memory.clone());
@@ -72,11 +82,15 @@ impl Template {
         }
         guest.cut()?;
         hardware.memory = Memory::Copy(memory);
-        Ok(Self { hardware, state })
+        Ok(Self {
+            hardware,
+            state,
+            _files: files,
+        })
     }
 
-    /// A copy that goes on, with `disks`.
-    pub fn boot(&self, disks: Vec<Disk>, console: &Path) -> Result<Guest> {
+    /// A copy that goes on, with `disks`, and with `options` for its init.
+    pub fn boot(&self, disks: Vec<Disk>, options: &str, console: &Path) -> Result<Guest> {
         let mut hardware = self.hardware.clone();
         hardware.disks = disks;
         let mut guest = Guest::boot(&hardware, console)?;
@@ -87,6 +101,7 @@ impl Template {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         guest.send(&Request::Start(Start {
+            options: options.to_owned(),
             clock: i64::try_from(clock).unwrap_or(i64::MAX),
         }))?;
         Ok(guest)

@@ -28,6 +28,10 @@ pub const ACTIVATOR: &str = "/usr/libexec/op-dbus/op-dbus-activate";
 /// Kernel command line key: stop the activator at this [`Moment`].
 pub const CUT_KEY: &str = "vm.cut=";
 
+/// Kernel command line key: hold the activator at this [`Moment`] until the host
+/// lets it go on.
+pub const HOLD_KEY: &str = "vm.hold=";
+
 /// Kernel command line word: do not run the activator (preparing a disk).
 pub const NO_ACTIVATION: &str = "vm.activate=no";
 
@@ -53,26 +57,26 @@ const DEVICE_WAIT: Duration = Duration::from_secs(20);
 /// failed; the caller then has nothing left but to switch off.
 pub fn run() -> io::Result<()> {
     mount_api_file_systems()?;
-    let command_line = fs::read_to_string("/proc/cmdline")?;
-    let has = |wanted| command_line.split_whitespace().any(|word| word == wanted);
+    let mut command_line = fs::read_to_string("/proc/cmdline")?;
+    let is_template = has(&command_line, TEMPLATE);
     let modules = fs::read_to_string(MODULE_LIST)?;
     let (disks, others): (Vec<_>, Vec<_>) = modules
         .lines()
-        .partition(|path| has(TEMPLATE) && path.contains(DISK_DRIVER));
+        .partition(|path| is_template && path.contains(DISK_DRIVER));
     load_modules(&others)?;
     let port = wait_for(|| find_port(Path::new("/sys"), PORT_NAME).ok().flatten())
         .ok_or_else(|| io::Error::other("no virtio-serial port appeared"))?;
     wait_for(|| port.exists().then_some(()))
         .ok_or_else(|| io::Error::other(format!("{} did not appear", port.display())))?;
     let mut channel = Channel::open(&port)?;
-    if has(TEMPLATE) {
-        wait_for_start(&mut channel)?;
+    if is_template {
+        command_line = format!("{command_line} {}", wait_for_start(&mut channel)?);
         load_modules(&disks)?;
     }
     if let Some(device) = value(&command_line, RELEASES_KEY) {
         mount_releases(device)?;
     }
-    if !has(NO_ACTIVATION) {
+    if !has(&command_line, NO_ACTIVATION) {
         activate(&mut channel, &command_line)?;
     }
     serve::serve(&mut channel, Manager::Own)
@@ -115,6 +119,10 @@ fn value<'a>(command_line: &'a str, key: &str) -> Option<&'a str> {
         .find_map(|word| word.strip_prefix(key))
 }
 
+fn has(command_line: &str, wanted: &str) -> bool {
+    command_line.split_whitespace().any(|word| word == wanted)
+}
+
 fn mount_releases(device: &str) -> io::Result<()> {
     let path = Path::new(device);
     wait_for(|| path.exists().then_some(()))
@@ -130,8 +138,9 @@ fn mount_releases(device: &str) -> io::Result<()> {
 }
 
 /// The memory of this machine is copied here. Whatever comes after happens in
-/// each copy anew: its boot id is drawn when it is first asked for.
-fn wait_for_start(channel: &mut Channel) -> io::Result<()> {
+/// each copy anew: its boot id is drawn when it is first asked for. Comes back
+/// with the copy's options.
+fn wait_for_start(channel: &mut Channel) -> io::Result<String> {
     channel.send(&Event::Waiting)?;
     let start = match channel.receive()? {
         Some(Ok(Request::Start(start))) => start,
@@ -147,7 +156,7 @@ fn wait_for_start(channel: &mut Channel) -> io::Result<()> {
         tv_nsec: 0,
     };
     rustix::time::clock_settime(rustix::time::ClockId::Realtime, now)?;
-    Ok(())
+    Ok(start.options)
 }
 
 fn load_modules(paths: &[&str]) -> io::Result<()> {
@@ -181,14 +190,23 @@ fn wait_for<T>(probe: impl Fn() -> Option<T>) -> Option<T> {
 
 fn activate(channel: &mut Channel, command_line: &str) -> io::Result<()> {
     let argv = [ACTIVATOR.to_owned()];
-    let exit = match value(command_line, CUT_KEY) {
+    let held = value(command_line, HOLD_KEY);
+    let exit = match held.or(value(command_line, CUT_KEY)) {
         None => exec::run(&argv)?,
         Some(text) => {
             let moment: Moment = text.parse().map_err(io::Error::other)?;
             match tracer::run_until(&argv, &moment)? {
                 tracer::Outcome::Paused(stop) => {
                     channel.send(&stop.event(&moment))?;
-                    tracer::freeze();
+                    if held.is_none() {
+                        tracer::freeze();
+                    }
+                    match channel.receive()? {
+                        Some(Ok(Request::GoOn)) => stop.go_on()?,
+                        other => {
+                            return Err(io::Error::other(format!("held, and told {other:?}")));
+                        }
+                    }
                 }
                 tracer::Outcome::Missed(exit) => {
                     channel.send(&Event::Missed(exit.clone()))?;

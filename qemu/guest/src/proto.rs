@@ -25,6 +25,9 @@ pub enum Request {
     /// Replace a file as a careful program does: whole, and on the medium
     /// before this is answered.
     Keep(Write),
+    /// Answer to [`Event::Paused`] of early activation that was to be held: let it
+    /// go on.
+    GoOn,
     /// Answer to [`Event::Waiting`]: go on from there, as the boot that this
     /// copy of the machine is.
     Start(Start),
@@ -65,6 +68,9 @@ pub struct Write {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
+    /// Words that this boot has beyond those of the kernel's command line.
+    #[serde(default)]
+    pub options: String,
     /// The host's clock, in seconds since 1970: the copy's own stood still.
     pub clock: i64,
 }
@@ -87,7 +93,8 @@ pub enum Event {
     /// A request is done.
     Exit(Exit),
     /// The traced program stands at the moment asked for; nothing of it runs
-    /// on. The guest answers nothing more: cut its power.
+    /// on. The guest answers nothing more: cut its power, or, when it was to be
+    /// held there, let it go on.
     Paused {
         /// The system call it stands at.
         syscall: String,

@@ -53,7 +53,7 @@ fn answer(channel: &mut Channel, manager: Manager, request: Request) -> io::Resu
             keep::keep(Path::new(&write.path), &write.text)?;
             Ok(Event::Exit(Exit::default()))
         }
-        Request::Start(_) => Err(io::Error::other("this machine waits for no start")),
+        Request::GoOn | Request::Start(_) => Err(io::Error::other("nothing waits for that")),
         Request::Read(path) => {
             let stdout = std::fs::read_to_string(&path)
                 .map_err(|error| io::Error::new(error.kind(), format!("read {path}: {error}")))?;

@@ -29,7 +29,7 @@ pub const TRACED: &str = "exec-traced";
 /// How a traced run ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The program stands at the moment, for ever.
+    /// The program stands at the moment until it is told to go on.
     Paused(Stop),
     /// It ended first.
     Missed(Exit),
@@ -40,6 +40,9 @@ pub enum Outcome {
 pub struct Stop {
     pid: Pid,
     subject: Option<String>,
+    first: Pid,
+    others: Vec<Pid>,
+    output: Option<Output>,
 }
 
 impl Stop {
@@ -50,6 +53,31 @@ impl Stop {
             subject: self.subject.clone(),
             pid: self.pid.as_raw(),
         }
+    }
+
+    /// Lets the program go on, no longer traced, and waits for its end.
+    pub fn go_on(self) -> io::Result<Exit> {
+        for pid in &self.others {
+            // It stops for SIGSTOP, and must be let go from there; or it is gone.
+            if waitpid(*pid, Some(WaitPidFlag::__WALL)).is_ok() {
+                let _ = ptrace::detach(*pid, None);
+            }
+        }
+        ptrace::detach(self.pid, None)?;
+        let code = loop {
+            match waitpid(self.first, Some(WaitPidFlag::__WALL))? {
+                WaitStatus::Exited(_, code) => break code,
+                WaitStatus::Signaled(_, signal, _) => break 128 + signal as i32,
+                _ => {}
+            }
+        };
+        Ok(match self.output {
+            Some(output) => output.into_exit(code),
+            None => Exit {
+                code,
+                ..Exit::default()
+            },
+        })
     }
 }
 
@@ -72,7 +100,10 @@ pub fn run_until(argv: &[String], moment: &Moment) -> io::Result<Outcome> {
     })
     .follow(pid)?
     {
-        Ok(stop) => Ok(Outcome::Paused(stop)),
+        Ok(mut stop) => {
+            stop.output = Some(output);
+            Ok(Outcome::Paused(stop))
+        }
         Err(code) => Ok(Outcome::Missed(output.into_exit(code))),
     }
 }
@@ -133,8 +164,9 @@ impl Trace<'_> {
                     continue;
                 }
                 WaitStatus::PtraceSyscall(pid) => {
-                    if let Some(stop) = self.at_syscall(pid)? {
-                        self.stop_others(pid);
+                    if let Some(mut stop) = self.at_syscall(pid)? {
+                        stop.first = first;
+                        stop.others = self.stop_others(pid);
                         return Ok(Ok(stop));
                     }
                     ptrace::syscall(pid, None)
@@ -214,14 +246,18 @@ impl Trace<'_> {
         Ok((self.seen == self.moment.nth).then_some(Stop {
             pid,
             subject: wanted,
+            first: pid,
+            others: Vec::new(),
+            output: None,
         }))
     }
 
-    fn stop_others(&self, stopped: Pid) {
-        for pid in self.known.iter().filter(|pid| **pid != stopped) {
-            // One that is already gone needs no stopping.
-            let _ = kill(*pid, Signal::SIGSTOP);
-        }
+    fn stop_others(&self, stopped: Pid) -> Vec<Pid> {
+        let others = self.known.iter().copied().filter(|pid| *pid != stopped);
+        // One that is already gone needs no stopping.
+        others
+            .filter(|pid| kill(*pid, Signal::SIGSTOP).is_ok())
+            .collect()
     }
 }
 

@@ -81,6 +81,7 @@ impl Disks {
             format: Format::Raw,
             read_only: false,
             log: Some(log),
+            faults: Vec::new(),
         })
     }
 

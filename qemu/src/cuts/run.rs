@@ -1,6 +1,7 @@
 //! A run: one cut after the other.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::disks::Disks;
@@ -26,7 +27,7 @@ pub struct Run<'a> {
     pub state: State,
     directory: PathBuf,
     disks: Disks,
-    template: Template,
+    template: Arc<Template>,
     releases: PathBuf,
     patience: u32,
     tell: Box<dyn FnMut(&str) + 'a>,
@@ -36,7 +37,7 @@ pub struct Run<'a> {
 #[derive(Debug)]
 pub struct Parts {
     /// The machine whose copies are booted.
-    pub template: Template,
+    pub template: Arc<Template>,
     /// The disk of a new device.
     pub prepared: PathBuf,
     /// The disk with the releases.
@@ -84,10 +85,11 @@ impl<'a> Run<'a> {
             format: Format::Raw,
             read_only: true,
             log: None,
+            faults: Vec::new(),
         };
         let guest = self
             .template
-            .boot(vec![disk, releases], &self.console(number))?;
+            .boot(vec![disk, releases], "", &self.console(number))?;
         let log = self.disks.log(number);
         let mut life = Life::new(guest, &log, self.state.at_least, self.patience)?;
         let lived = self.live(&mut life, cut);

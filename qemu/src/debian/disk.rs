@@ -123,6 +123,7 @@ pub fn fork(layout: Layout, base: &Path, directory: &Path) -> Result<Vec<Disk>> 
                 format: Format::Qcow2,
                 read_only: false,
                 log: None,
+                faults: Vec::new(),
             })
         })
         .collect()
