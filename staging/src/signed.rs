@@ -123,3 +123,6 @@ fn unread(path: &Path, why: io::Error) -> Failure {
     }
     Failure::io(format_args!("{}: read", path.display()), why)
 }
+
+#[cfg(test)]
+mod tests;
