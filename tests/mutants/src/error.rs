@@ -48,16 +48,6 @@ pub enum Error {
         /// What to do.
         remedy: &'static str,
     },
-    /// A killer that fails, or tests nothing, without any mutant.
-    #[error("{command}: {why}, and nothing was changed yet; the output is in {}", log.display())]
-    Baseline {
-        /// The killer.
-        command: String,
-        /// What it did instead of passing.
-        why: String,
-        /// Its output.
-        log: PathBuf,
-    },
 }
 
 impl Error {

@@ -51,11 +51,7 @@ impl Killer {
 
     /// The command itself.
     pub(crate) fn run(&self) -> Vec<String> {
-        let mut words = self.0.clone();
-        if self.is_test() {
-            words.insert(TEST.len(), "--locked".to_owned());
-        }
-        words
+        self.0.clone()
     }
 }
 
@@ -67,11 +63,8 @@ mod tests {
     fn building_and_testing_are_apart() {
         let killer = Killer::try_from("cargo test -p a --lib x -- y".to_owned()).unwrap();
         let build = killer.build().unwrap().join(" ");
-        assert_eq!(build, "cargo test --locked -p a --lib x --no-run -- y");
-        assert_eq!(
-            killer.run().join(" "),
-            "cargo test --locked -p a --lib x -- y"
-        );
+        assert_eq!(build, "cargo test -p a --lib x --no-run -- y");
+        assert_eq!(killer.run().join(" "), "cargo test -p a --lib x -- y");
         let other = Killer::try_from("make crash-test STATES=9".to_owned()).unwrap();
         assert_eq!(other.build(), None);
         assert!(Killer::try_from("rm -rf x".to_owned()).is_err());

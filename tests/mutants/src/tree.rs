@@ -60,25 +60,45 @@ impl Tree {
             fs::remove_file(&path).map_err(Error::io("remove", &path))?;
         }
         for name in names {
-            let (old, new) = (from.join(name), self.root.join(name));
-            let content = match fs::read(&old) {
-                Ok(content) => content,
-                // Tracked, and just deleted.
-                Err(why) if why.kind() == io::ErrorKind::NotFound => continue,
-                Err(why) => return Err(Error::io("read", &old)(why)),
-            };
-            if fs::read(&new).is_ok_and(|there| there == content) {
-                continue;
-            }
-            if let Some(parent) = new.parent() {
-                fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
-            }
-            fs::write(&new, content).map_err(Error::io("write", &new))?;
-            let mode = fs::metadata(&old).map_err(Error::io("read", &old))?;
-            fs::set_permissions(&new, mode.permissions()).map_err(Error::io("write", &new))?;
+            copy(&from.join(name), &self.root.join(name))?;
         }
         Ok(())
     }
+}
+
+/// Copies a file or a symlink, unless it is there already.
+fn copy(old: &Path, new: &Path) -> Result<()> {
+    if let Ok(target) = fs::read_link(old) {
+        if fs::read_link(new).is_ok_and(|there| there == target) {
+            return Ok(());
+        }
+        make_parent(new)?;
+        match fs::remove_file(new) {
+            Err(why) if why.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", new)(why));
+            }
+            _ => {}
+        }
+        return std::os::unix::fs::symlink(&target, new).map_err(Error::io("link", new));
+    }
+    let content = match fs::read(old) {
+        Ok(content) => content,
+        // Tracked, and just deleted.
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(why) => return Err(Error::io("read", old)(why)),
+    };
+    if fs::read(new).is_ok_and(|there| there == content) {
+        return Ok(());
+    }
+    make_parent(new)?;
+    fs::write(new, content).map_err(Error::io("write", new))?;
+    let like = fs::metadata(old).map_err(Error::io("read", old))?;
+    fs::set_permissions(new, like.permissions()).map_err(Error::io("write", new))
+}
+
+fn make_parent(path: &Path) -> Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    fs::create_dir_all(parent).map_err(Error::io("make", parent))
 }
 
 fn tracked(repository: &Path) -> Result<BTreeSet<PathBuf>> {
@@ -174,6 +194,7 @@ mod tests {
         fs::create_dir_all(from.join("dir")).unwrap();
         fs::write(from.join("dir/same"), "same").unwrap();
         fs::write(from.join("changed"), "right").unwrap();
+        std::os::unix::fs::symlink("dir/same", from.join("link")).unwrap();
         let tree = Tree {
             root: work.join("tree"),
             build: work.join("build"),
@@ -182,6 +203,7 @@ mod tests {
         let names = files(&from).unwrap();
         tree.take(&from, &names).unwrap();
         assert_eq!(content(&tree.root), content(&from));
+        assert!(tree.root.join("link").is_symlink());
 
         let time = || fs::metadata(tree.root.join("dir/same")).unwrap().modified();
         let before = time().unwrap();
