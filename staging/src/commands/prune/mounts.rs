@@ -12,6 +12,10 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
+/// Ways to one namespace that are noted. More than one, because a process may end,
+/// or its root not be ours to look at.
+const WAYS_MAX: usize = 32;
+
 /// Where the store is, as `mountinfo` says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
@@ -32,8 +36,8 @@ pub(super) struct Uses {
     layers: BTreeSet<u64>,
     /// Components of the paths of overlays' layers that lead nowhere.
     lost_layers: BTreeSet<OsString>,
-    /// Mount namespaces that are kept by a mount: their inode, and where.
-    pub(super) namespaces: BTreeMap<u64, PathBuf>,
+    /// Mount namespaces that are kept by a mount: their inode, and ways to it.
+    pub(super) namespaces: BTreeMap<u64, BTreeSet<PathBuf>>,
 }
 
 /// One line.
@@ -178,7 +182,10 @@ impl Uses {
         if let Some(inode) = inode {
             let point = unescape(mount.point);
             let below = Path::new(&point).strip_prefix("/").unwrap_or(Path::new(""));
-            self.namespaces.insert(inode, root.join(below));
+            let ways = self.namespaces.entry(inode).or_default();
+            if ways.len() < WAYS_MAX {
+                ways.insert(root.join(below));
+            }
         }
     }
 
@@ -280,7 +287,7 @@ mod tests {
         let expected = PathBuf::from("/proc/7/root/run/snapd/ns/a.mnt");
         assert_eq!(
             uses.namespaces.into_iter().collect::<Vec<_>>(),
-            [(4_026_532_301, expected)]
+            [(4_026_532_301, BTreeSet::from([expected]))]
         );
     }
 

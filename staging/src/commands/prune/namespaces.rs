@@ -141,10 +141,10 @@ impl Scan {
         let next = |uses: &Uses, entered: &BTreeSet<u64>| {
             let mut kept = uses.namespaces.iter();
             let unseen = kept.find(|(inode, _)| !entered.contains(inode));
-            unseen.map(|(inode, path)| (*inode, path.clone()))
+            unseen.map(|(inode, ways)| (*inode, ways.clone()))
         };
-        while let Some((inode, path)) = next(&self.uses, &entered) {
-            let fail = |why: io::Error| {
+        while let Some((inode, ways)) = next(&self.uses, &entered) {
+            let fail = |path: &Path, why: io::Error| {
                 Failure::new(
                     Exit::Failure,
                     path.display(),
@@ -154,13 +154,20 @@ impl Scan {
                     "nothing was deleted: unmount it if nobody needs it, and run the command again",
                 )
             };
-            let mountinfo = enter(proc, &path, inode).map_err(fail)?;
+            let mut result = Err(fail(proc, io::ErrorKind::NotFound.into()));
+            for way in &ways {
+                result = enter(proc, way, inode).map_err(|why| fail(way, why));
+                if result.is_ok() {
+                    break;
+                }
+            }
+            let mountinfo = result?;
             // Paths found in it lead nowhere from here, so they are refused above.
             let nowhere = Path::new("/nonexistent");
             self.uses.add(&mountinfo, &self.place, nowhere, |_| None);
             entered.insert(inode);
             if entered.len() > NAMESPACES_MAX {
-                return Err(fail(io::Error::other("there are too many")));
+                return Err(fail(proc, io::Error::other("there are too many")));
             }
         }
         Ok(())
