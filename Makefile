@@ -42,11 +42,12 @@ build-boot: ## Build only what runs in early boot: activator, generator
 build-tools: ## Build only the CLI, the agent and the test programs
 	RUSTFLAGS='$(STATIC)' $(BUILD) --release -p op-dbus-staging -p op-dbus-agent
 	RUSTFLAGS='$(STATIC)' $(BUILD) --release -p op-dbus-vm -p op-dbus-vm-guest -p op-dbus-demo
+	RUSTFLAGS='$(STATIC)' $(BUILD) --release -p op-dbus-crash
 
 .PHONY: check-static
 check-static: ## Fail unless the built programs are static and small enough
 	scripts/check-static $(BOOT)/op-dbus-activate:1536 $(BOOT)/op-dbus-generator:1536 \
-	  $(REL)/op-dbus-stage $(REL)/op-dbus-agent $(REL)/op-dbus-vm-guest $(REL)/op-dbus-demo
+	  $(REL)/op-dbus-stage $(REL)/op-dbus-agent $(REL)/op-dbus-vm-guest $(REL)/op-dbus-demo $(REL)/op-dbus-crash
 
 ##@ Installing
 
@@ -102,10 +103,16 @@ mutants: deps-build ## Remove each durability or check step in turn, expect a fa
 test-differential: deps-build ## Receiving beside btrfs receive: every tree, 60 seeds, two Debian roots
 	OP_DBUS_COMPLETE=1 OP_DBUS_MMDEBSTRAP=1 scripts/run-tests $(CARGO) test --locked -p op-dbus-sendstream --test differential -- --include-ignored --nocapture
 
+STATES := 2000
+SEED   := 1
+.PHONY: crash-test
+crash-test: deps-build build-boot build-tools ## Cut the power in STATES=2000 ways, chosen by SEED=1
+	$(AS_ROOT) $(REL)/op-dbus-crash run --states $(STATES) --seed $(SEED)
+
 .PHONY: test
 test: deps-vm lint build check-static ## All tests; in QEMU at most 25 boots of Debian
 	@$(MAKE) --no-print-directory fuzz SECONDS=10
-	scripts/run-tests $(CARGO) test --locked --workspace --no-fail-fast
+	OP_DBUS_CRASH_STATES=$(STATES) scripts/run-tests $(CARGO) test --locked --workspace --no-fail-fast
 
 .PHONY: test-vm-all
 test-vm-all: deps-vm build check-static ## Every scenario on every kind of device
