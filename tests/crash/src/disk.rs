@@ -1,4 +1,21 @@
-//! A block device whose content is in this process.
+//! A block device whose content is in this process: a loop device on a FUSE file.
+//!
+//! What the loop driver makes of a request (`drivers/block/loop.c`; 6.1 and 6.18
+//! agree in this, and `/sys/block/loop*/queue` says so):
+//!
+//! - It announces a volatile write cache, because FUSE files have an fsync
+//!   (`blk_queue_write_cache(q, true, false)`, since 6.11
+//!   `BLK_FEAT_WRITE_CACHE`), and turns a flush into one (`lo_req_flush()`).
+//! - It announces no FUA. So the block layer makes a write that asks for it into
+//!   a write and a flush (`REQ_FSEQ_POSTFLUSH` in `block/blk-flush.c`): the log has
+//!   it as such, and no write is durable by itself.
+//! - Direct I/O (`LO_FLAGS_DIRECT_IO`) changes neither. It lets requests be merged,
+//!   and takes each to the file as one, past the page cache: that is how we
+//!   record. Otherwise the file's page cache answers reads, and every write comes
+//!   through to us at once, as we ask for no write-back cache
+//!   (`FUSE_WRITEBACK_CACHE`): that is how we replay.
+//! - Discards and requests for zeros become `fallocate()`, which we refuse: the
+//!   block layer then writes zeros, and nothing is discarded.
 
 use std::fs::File;
 use std::io;

@@ -1,4 +1,10 @@
 //! Presents what power cuts left, one after the other, on a block device.
+//!
+//! Between two states only a few blocks differ, and what a mount writes comes
+//! through to us. So the kernel may keep what it has cached of the disk, but for
+//! the blocks that it wrote or that differ: these it is told to forget. A mount
+//! then asks us for next to nothing. The buffer cache of the block device itself
+//! is dropped whole; Btrfs has only superblocks in it.
 
 use std::io;
 use std::ops::Range;

@@ -10,4 +10,5 @@
 mod bench;
 mod cuts;
 mod killed;
+mod recorded;
 mod shown;
