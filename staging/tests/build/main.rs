@@ -11,6 +11,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod durable;
 mod failures;
 mod fixture;
 mod prune;

@@ -11,6 +11,7 @@ use op_dbus_calls::{Call, Change, Unsynced, trace};
 
 use crate::builder::Builder;
 use crate::fixture::Device;
+use crate::keys::keys;
 
 /// Runs a command that must succeed, and holds each of its calls against the
 /// rules; returns its calls on the store.
@@ -132,8 +133,70 @@ fn what_is_received_is_on_the_disk_before_it_is_read_back() {
     let published = at(&|call| call.name == "BTRFS_IOC_SNAP_CREATE_V2");
     let synced = calls[received..published]
         .iter()
-        .any(|call| call.name == "syncfs" && call.path.starts_with(&incoming));
-    assert!(synced, "{calls:#?}");
+        .position(|call| call.name == "syncfs" && call.path.starts_with(&incoming));
+    let synced = received + synced.unwrap();
+    // From the disk, and not from memory.
+    let dropped = calls[synced..published]
+        .iter()
+        .filter(|call| call.name == "fadvise64" && call.path.starts_with(&incoming));
+    let app = |call: &Call| call.path.ends_with("v1.0.0/bin/app");
+    assert!(dropped.clone().any(app), "{calls:#?}");
+}
+
+#[test]
+fn the_record_is_read_past_the_cache() {
+    let Some((device, _)) = Device::blessed() else {
+        return;
+    };
+    let calls = durable(&device, &["status"]);
+    for copy in ["boot/record.0", "boot/record.1", "boot/record.blessed"] {
+        let copy = device.store(copy);
+        assert!(count(&calls, "openat(O_DIRECT)", &copy) > 0, "{calls:#?}");
+    }
+}
+
+#[test]
+fn a_prepared_device_is_durable() {
+    let Some(device) = Device::bare(256) else {
+        return;
+    };
+    let key = keys().export("release", &device.path("release.asc"));
+    let mut command = device.command(&["prepare", "--device", device.disk.node(), "--key", &key]);
+    let traced = trace(command.stdin(Stdio::null()));
+    assert_eq!(traced.code, 0, "{}", traced.stderr);
+    // Configuration and keys, in the host.
+    let etc = device.layout.sysroot.join("etc");
+    let mut unsynced = Unsynced::new(&etc);
+    for call in &traced.calls {
+        if call.name.starts_with("rename") {
+            let early = content(&unsynced, call);
+            assert!(early.is_empty(), "{call}: {early:?}");
+        }
+        unsynced.follow(call);
+    }
+    // Directories of their own apart, which stand or fall with what is in them.
+    let left: Vec<_> = unsynced
+        .below("")
+        .filter(|change| !change.path().is_dir())
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    // The store, wherever it was mounted meanwhile.
+    let last_made = traced.calls.iter().rposition(|call| {
+        !call.path.starts_with(&etc)
+            && matches!(
+                call.name,
+                "creat" | "mkdir" | "mkdirat" | "BTRFS_IOC_SUBVOL_CREATE_V2"
+            )
+            && call
+                .path
+                .components()
+                .any(|part| part.as_os_str() == "@op-dbus")
+    });
+    let last_made = last_made.unwrap_or_else(|| panic!("{:#?}", traced.calls));
+    let synced = traced.calls[last_made..]
+        .iter()
+        .any(|call| call.name == "syncfs" && call.path.ends_with("@op-dbus"));
+    assert!(synced, "{:#?}", traced.calls);
 }
 
 #[test]

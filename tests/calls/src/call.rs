@@ -1,4 +1,5 @@
-//! System calls that change what a later boot sees.
+//! System calls that change what a later boot sees, and those that look past
+//! the page cache.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,8 @@ impl Call {
             libc::SYS_fsync => one("fsync", of_fd(pid, a)),
             libc::SYS_fdatasync => one("fdatasync", of_fd(pid, a)),
             libc::SYS_syncfs => one("syncfs", of_fd(pid, a)),
+            libc::SYS_setxattr => one("setxattr", of_plain_path(pid, a)),
+            libc::SYS_fadvise64 => one("fadvise64", of_fd(pid, a)),
             libc::SYS_openat => creating(pid, c, of_path(pid, a, b)),
             libc::SYS_mkdir => one("mkdir", of_plain_path(pid, a)),
             libc::SYS_mkdirat => one("mkdirat", of_path(pid, a, b)),
@@ -78,10 +81,7 @@ impl Call {
             libc::SYS_symlink => one("symlink", of_plain_path(pid, b)),
             libc::SYS_symlinkat => one("symlinkat", of_path(pid, b, c)),
             libc::SYS_mount => one("mount", of_plain_path(pid, b)),
-            libc::SYS_move_mount => match text_at(pid, d).as_deref() {
-                Some("") => one("move_mount", of_fd(pid, c)),
-                _ => one("move_mount", of_path(pid, c, d)),
-            },
+            libc::SYS_move_mount => one("move_mount", of_path(pid, c, d)),
             libc::SYS_ioctl => ioctl(pid, a, b, c),
             _ => None,
         }
@@ -103,6 +103,7 @@ fn creating(pid: Pid, flags: u64, path: Option<PathBuf>) -> Option<Call> {
     let name = match (exists, has(libc::O_CREAT), has(libc::O_TRUNC)) {
         (false, true, _) => "creat",
         (true, _, true) => "truncate",
+        _ if has(libc::O_DIRECT) => "openat(O_DIRECT)",
         _ => return None,
     };
     Some(Call {

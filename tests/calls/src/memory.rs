@@ -22,6 +22,13 @@ pub(crate) fn of_fd(pid: Pid, fd: u64) -> Option<PathBuf> {
 /// The path at an address, from the directory a descriptor stands for.
 pub(crate) fn of_path(pid: Pid, dir: u64, address: u64) -> Option<PathBuf> {
     let text = text_at(pid, address)?;
+    // The ways to name a file that has no name yet.
+    if text.is_empty() {
+        return of_fd(pid, dir);
+    }
+    if let Some(fd) = text.strip_prefix("/proc/self/fd/") {
+        return of_fd(pid, fd.parse().ok()?);
+    }
     let path = Path::new(&text);
     if path.is_absolute() {
         return Some(path.to_owned());

@@ -1,0 +1,93 @@
+//! What must be durable before a version is mounted, by the system calls of the
+//! program itself ([`op_dbus_calls::Unsynced`]).
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use op_dbus_calls::{Call, Unsynced, trace};
+
+mod common;
+use common::{Device, is_root};
+
+/// Boots, and returns the calls of that.
+#[track_caller]
+fn boot(device: &Device) -> Vec<Call> {
+    let program = Path::new(env!("CARGO_BIN_EXE_op-dbus-activate"));
+    let traced = trace(&mut device.command(program));
+    assert_eq!(traced.code, 0, "{}", traced.stderr);
+    traced.calls
+}
+
+/// How often calls of a name worked on a file.
+fn count(calls: &[Call], name: &str, path: &Path) -> usize {
+    let about = |call: &&Call| call.name == name && call.path == path;
+    calls.iter().filter(about).count()
+}
+
+#[test]
+fn the_count_is_durable_in_both_copies_before_anything_is_mounted() {
+    if !is_root() {
+        return;
+    }
+    let mut device = Device::with_all();
+    for _ in 0..2 {
+        let calls = boot(&device);
+        let store = &device.layout.store;
+        let mut unsynced = Unsynced::new(store);
+        let mut mounted = 0;
+        for call in &calls {
+            let rest: Vec<_> = unsynced.below("boot").collect();
+            if call.name == "move_mount" {
+                assert!(rest.is_empty(), "{call}: before {rest:?} was durable");
+                mounted += 1;
+            }
+            if call.name == "pwrite64" && call.path.starts_with(store.join("boot")) {
+                assert!(rest.is_empty(), "{call}: before {rest:?} was durable");
+            }
+            unsynced.follow(call);
+        }
+        assert_eq!(mounted, 2, "the version and its overlay: {calls:#?}");
+        assert_eq!(unsynced.below("boot").count(), 0);
+        for copy in ["boot/record.0", "boot/record.1"] {
+            let copy = store.join(copy);
+            assert_eq!(count(&calls, "pwrite64", &copy), 1, "{calls:#?}");
+            // What a log tree holds, a read-only device can't show.
+            assert_eq!(count(&calls, "syncfs", &copy), 1, "{calls:#?}");
+        }
+        device.down();
+        device.next_boot();
+    }
+}
+
+#[test]
+fn the_record_is_read_past_the_cache() {
+    if !is_root() {
+        return;
+    }
+    let device = Device::with_all();
+    let calls = boot(&device);
+    for copy in ["boot/record.0", "boot/record.1", "boot/record.blessed"] {
+        let copy = device.layout.store.join(copy);
+        assert!(count(&calls, "openat(O_DIRECT)", &copy) > 0, "{calls:#?}");
+    }
+}
+
+#[test]
+fn an_overlay_is_complete_before_it_has_its_name() {
+    if !is_root() {
+        return;
+    }
+    let device = Device::with_all();
+    let calls = boot(&device);
+    let overlay = device.layout.store.join("overlays/v1.2.0");
+    let made = |call: &&Call| {
+        matches!(call.name, "mkdir" | "mkdirat" | "setxattr") && call.path.starts_with(&overlay)
+    };
+    let early: Vec<_> = calls.iter().filter(made).collect();
+    // Once mounted, the kernel makes a directory in work/ by itself.
+    assert!(early.is_empty(), "{early:#?}");
+    let hidden = overlay.with_file_name(".new-v1.2.0");
+    assert_eq!(count(&calls, "setxattr", &hidden), 1, "{calls:#?}");
+    let named = |call: &&Call| call.other.as_deref() == Some(&overlay);
+    assert_eq!(calls.iter().filter(named).count(), 1, "{calls:#?}");
+}
