@@ -324,9 +324,13 @@ fn fill_values(
                 Value::String(text) if text == "null" => Value::Null,
                 Value::String(text) => {
                     let filled = substitute(text, values)?;
-                    // A value is text; one that stands alone may mean a number.
+                    // A value is text; one that stands alone may mean something else.
                     match serde_json::from_str(&filled) {
-                        Ok(number @ Value::Number(_)) if filled != *text => number,
+                        Ok(meant @ (Value::Number(_) | Value::Bool(_) | Value::Null))
+                            if filled != *text =>
+                        {
+                            meant
+                        }
                         _ => Value::String(filled),
                     }
                 }

@@ -33,6 +33,14 @@ impl Boots {
         self.numbers.lock().map_or((0, 0.0), |numbers| *numbers)
     }
 
+    /// Counts boots that were not played.
+    pub fn count(&self, boots: u32, seconds: f64) {
+        if let Ok(mut numbers) = self.numbers.lock() {
+            numbers.0 += usize::try_from(boots).unwrap_or(usize::MAX);
+            numbers.1 += seconds;
+        }
+    }
+
     /// Plays, counts every boot (preparing ones as well), and turns the outcome
     /// into that of a test: the timeline goes along with a failure.
     pub fn play(

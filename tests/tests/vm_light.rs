@@ -2,13 +2,44 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use libtest_mimic::{Failed, Trial};
 use op_dbus_tests::{Boots, all};
 use op_dbus_vm::catalogue;
+use op_dbus_vm::cuts::state::State;
 use op_dbus_vm::debian::profile::Suite;
 use op_dbus_vm::scenario::Kind;
-use op_dbus_vm::suite::Chosen;
+use op_dbus_vm::suite::{Chosen, Lab};
+
+/// How many power cuts a run of this program makes for each kernel.
+const CUTS: u32 = 50;
+
+/// Random power cuts, of another story each day; a violation says how it is seen
+/// again.
+fn random_cuts(lab: &Lab, suite: Suite, boots: &Boots) -> Result<(), Failed> {
+    let days = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs() / 86_400);
+    let seed = match std::env::var("OP_DBUS_SEED") {
+        Ok(text) => text.parse()?,
+        Err(_) => days,
+    };
+    let directory = lab.directory(&format!("random-cuts-{}", suite.name()));
+    let state = State::new(suite.name(), seed);
+    let state = lab
+        .cut_power(state, &directory, CUTS, |_| ())
+        .map_err(|why| format!("seed {seed}: {why}"))?;
+    boots.count(state.totals.boots, state.totals.seconds);
+    println!("{}", state.summary());
+    match state.violations.first() {
+        None => Ok(()),
+        Some(violation) => Err(Failed::from(format!(
+            "after cut {}, during {}: {}\nagain: {}",
+            violation.cut, violation.during, violation.what, violation.command
+        ))),
+    }
+}
 
 fn main() -> ExitCode {
     let boots = Arc::new(Boots::default());
@@ -33,6 +64,14 @@ fn main() -> ExitCode {
                     tests.push(trial.with_ignored_flag(!always && !all()));
                 }
             }
+        }
+        for (suite, always) in [(Suite::Bookworm, true), (Suite::Trixie, false)] {
+            let (boots, lab) = (Arc::clone(&boots), lab.clone());
+            let trial = Trial::test(format!("{}: random-cuts", suite.name()), move || {
+                let lab = lab.ok_or_else(|| Failed::from("no lab"))?;
+                random_cuts(&lab, suite, &boots)
+            });
+            tests.push(trial.with_ignored_flag(!always && !all()));
         }
         tests
     });
