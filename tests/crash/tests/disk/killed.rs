@@ -59,7 +59,8 @@ fn child(role: &str) -> ! {
     }
 }
 
-fn start(role: &str) -> (Child, String) {
+/// The child's temporary directory is in this one, as it can't clear it away.
+fn start(role: &str, dir: &Path) -> (Child, String) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
@@ -67,6 +68,7 @@ fn start(role: &str) -> (Child, String) {
             "--nocapture",
         ])
         .env(ROLE, role)
+        .env("TMPDIR", dir)
         .stdout(Stdio::piped())
         // It can be killed with all it may have started.
         .process_group(0)
@@ -99,8 +101,9 @@ fn nothing_of_a_killed_process_stays() {
         return;
     }
     let limit = Duration::from_secs(20);
+    let dir = tempfile::tempdir().unwrap();
     for (nth, role) in ["record", "replay"].repeat(4).into_iter().enumerate() {
-        let (mut child, node) = start(role);
+        let (mut child, node) = start(role, dir.path());
         std::thread::sleep(Duration::from_millis(37 * nth as u64));
         child.kill().unwrap();
         let ended = within(limit, || child.try_wait().unwrap().is_some());
