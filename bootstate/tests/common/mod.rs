@@ -1,9 +1,9 @@
 //! Shared by the integration tests: sample data and a medium that can fail.
 
 // Each test program uses its own part.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
-pub mod device;
+pub mod programs;
 
 use op_dbus_bootstate::codec::Block;
 use op_dbus_bootstate::ident::{BootId, Digest, Identity, Uuid};
