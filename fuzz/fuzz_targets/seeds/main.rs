@@ -15,6 +15,7 @@ mod cases;
 #[path = "../../../sendstream/tests/hostile/say.rs"]
 mod say;
 
+mod device;
 mod release;
 mod trust;
 
@@ -59,6 +60,7 @@ fn write(dir: Option<OsString>) -> io::Result<()> {
     let dir = dir.ok_or_else(|| io::Error::other("usage: seeds DIR"))?;
     let corpus = Corpus(dir.into());
     streams(&corpus)?;
+    device::all(&corpus)?;
     release::manifests(&corpus)?;
     release::chunks(&corpus)?;
     release::extents(&corpus)?;
