@@ -164,7 +164,7 @@ impl Step<'_> {
         let (Some(was), Some(now)) = (self.was, self.now) else {
             return Ok(());
         };
-        self.keeps_roles(&was, &now)?;
+        Self::keeps_roles(&was, &now)?;
         self.keeps_quarantine(&was, &now, None)?;
         self.keeps_trial(&was, &now, tried)?;
         // Rule 2: a boot that ended in rescue does so again when it asks again.
@@ -208,7 +208,7 @@ impl Step<'_> {
         })
     }
 
-    fn keeps_roles(&self, was: &Shape, now: &Shape) -> Result<(), Violation> {
+    fn keeps_roles(was: &Shape, now: &Shape) -> Result<(), Violation> {
         let same = was.good == now.good && was.fallback == now.fallback && was.floor == now.floor;
         ensure(same, 3, || {
             "good, fallback or the epoch floor changed".to_owned()
@@ -258,7 +258,7 @@ impl Step<'_> {
             Done::Blessed(_) => ensure(now.floor >= was.floor, 3, || {
                 "a bless lowered the epoch floor".to_owned()
             }),
-            _ => self.keeps_roles(&was, &now),
+            _ => Self::keeps_roles(&was, &now),
         }
     }
 

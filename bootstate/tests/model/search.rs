@@ -7,7 +7,7 @@
 //! search over several threads does not promise the shortest story; it would have
 //! saved the fifty lines below.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -74,7 +74,7 @@ pub fn search(model: &Model) -> Found {
         boots: search.liveness.worst,
         took: search.began.elapsed(),
         violation: violation.map(|(violation, at, last)| {
-            let story = search.story(at, last);
+            let story = search.story(at, &last);
             (violation, story)
         }),
     }
@@ -85,7 +85,7 @@ type Last = Option<(Op, Vec<u16>)>;
 struct Search<'a> {
     model: &'a Model,
     renumberings: Vec<Vec<V>>,
-    seen: HashMap<Device, ()>,
+    seen: HashSet<Device>,
     known: Vec<Known>,
     liveness: Liveness,
     transitions: u64,
@@ -97,7 +97,7 @@ impl<'a> Search<'a> {
         Self {
             model,
             renumberings: renumberings(&model.library.scope.epochs),
-            seen: HashMap::new(),
+            seen: HashSet::new(),
             known: Vec::new(),
             liveness: Liveness::default(),
             transitions: 0,
@@ -107,7 +107,7 @@ impl<'a> Search<'a> {
 
     fn run(&mut self) -> Result<(), (Violation, usize, Last)> {
         let start = canonical(&self.model.start(), &self.renumberings);
-        self.seen.insert(start, ());
+        self.seen.insert(start);
         self.known.push(Known {
             device: start,
             from: 0,
@@ -155,7 +155,7 @@ impl<'a> Search<'a> {
                 .play(&device, op, &fate)
                 .map_err(|violation| (violation, fate.answers()))?;
             let next = canonical(&next, &self.renumberings);
-            if self.seen.insert(next, ()).is_none() {
+            if self.seen.insert(next) {
                 self.known.push(Known {
                     device: next,
                     from: at,
@@ -171,7 +171,7 @@ impl<'a> Search<'a> {
     }
 
     /// The way to a device, and the event after it that went wrong.
-    fn story(&self, mut at: usize, last: Last) -> Vec<String> {
+    fn story(&self, mut at: usize, last: &Last) -> Vec<String> {
         let mut events: Vec<_> = last
             .iter()
             .map(|(op, answers)| (at, *op, answers.as_slice()))

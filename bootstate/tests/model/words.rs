@@ -29,7 +29,7 @@ impl<'a> Words<'a> {
     /// One event: what happened, what went wrong, and where it left the device.
     pub fn told(self, op: Op, facts: &[Fact], after: Option<&Device>) -> String {
         let mut text = self.event(op);
-        for fact in facts {
+        for &fact in facts {
             text.push_str("; ");
             text.push_str(&self.happened(fact));
         }
@@ -73,8 +73,8 @@ impl<'a> Words<'a> {
         }
     }
 
-    fn happened(self, fact: &Fact) -> String {
-        match *fact {
+    fn happened(self, fact: Fact) -> String {
+        match fact {
             Fact::Slip {
                 call,
                 nth,
@@ -82,9 +82,8 @@ impl<'a> Words<'a> {
                 slip,
             } => {
                 let what = match call {
-                    Call::Commit => "write",
                     Call::Repair => "write of the repair",
-                    Call::KeepBlessed => "write",
+                    Call::Commit | Call::KeepBlessed => "write",
                 };
                 let which = match (copy, nth) {
                     (Copy::Blessed, _) => format!("the {what} of record.blessed"),
@@ -155,12 +154,9 @@ impl<'a> Words<'a> {
             held(shape.fallback)
         );
         if let Some(trial) = shape.trial {
-            text.push_str(&format!(
-                ", trial {} with {} tries and {} refunds",
-                self.name(trial.version),
-                trial.tries,
-                trial.refunds
-            ));
+            text.push_str(", trial ");
+            text.push_str(&self.name(trial.version));
+            text.push_str(&tries(trial.tries, trial.refunds));
         }
         let quarantined: Vec<_> = self
             .scope
@@ -169,8 +165,13 @@ impl<'a> Words<'a> {
             .map(|version| self.name(version))
             .collect();
         if !quarantined.is_empty() {
-            text.push_str(&format!(", quarantined {}", quarantined.join(" ")));
+            text.push_str(", quarantined ");
+            text.push_str(&quarantined.join(" "));
         }
         text
     }
+}
+
+fn tries(tries: u8, refunds: u8) -> String {
+    format!(" with {tries} tries and {refunds} refunds")
 }

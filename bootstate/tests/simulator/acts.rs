@@ -3,7 +3,7 @@
 
 use op_dbus_activator::choose::Unfit;
 use op_dbus_bootstate::store::{Loaded, Reading, Verdict, Writer, load};
-use op_dbus_bootstate::transition::Running;
+use op_dbus_bootstate::transition::{Overrides, Running};
 use op_dbus_bootstate::{Deployment, Record, Slot};
 
 use crate::common::programs::{self, Answer, Command, Copies, Host, Plan};
@@ -214,13 +214,13 @@ pub fn act(act: Act, disk: &mut Disk, promise: Promise) -> Outcome {
         }
         Act::Boot => running = boot_next(&mut copies),
         Act::Stage => {
-            let command = Command::Stage(deployment(4), Default::default());
+            let command = Command::Stage(deployment(4), Overrides::default());
             do_command(&mut copies, &command, None);
         }
         Act::Rollback => {
             do_command(
                 &mut copies,
-                &Command::Rollback(None, Default::default()),
+                &Command::Rollback(None, Overrides::default()),
                 None,
             );
         }

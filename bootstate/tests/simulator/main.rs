@@ -59,9 +59,7 @@ impl Checks {
         disk: &Disk,
         promise: &Promise,
         what: Act,
-        at: usize,
-        call: Call,
-        error: Error,
+        (at, call, error): (usize, Call, Error),
     ) -> (Disk, Promise) {
         let mut struck = disk.with_error(at, error);
         let Outcome { promise, running } = act(what, &mut struck, promise.clone());
@@ -153,9 +151,7 @@ fn one_error_at_any_call_is_survived() {
                         &disk,
                         &promise,
                         what,
-                        at,
-                        call,
-                        error,
+                        (at, call, error),
                     );
                 }
             }
@@ -179,7 +175,7 @@ fn a_second_error_while_recovering_is_survived() {
                 for error in errors(call).into_iter().filter(|error| error.is_typical()) {
                     let story = format!("{start:?}");
                     let (left, promise) =
-                        first.strike(&story, &disk, &promise, what, at, call, error);
+                        first.strike(&story, &disk, &promise, what, (at, call, error));
                     if !seen.insert((class(&left), format!("{promise:?}"))) {
                         continue;
                     }
@@ -198,7 +194,7 @@ fn a_second_error_while_recovering_is_survived() {
 fn again(checks: &mut Checks, story: &str, disk: &Disk, promise: &Promise, next: Act) {
     for (at, call) in calls(next, disk).into_iter().enumerate() {
         for error in errors(call).into_iter().filter(|error| error.is_typical()) {
-            checks.strike(story, disk, promise, next, at, call, error);
+            checks.strike(story, disk, promise, next, (at, call, error));
         }
     }
 }
