@@ -139,7 +139,9 @@ impl<'c> Session<'c> {
         };
         let change = decide(&start).map_err(|refusal| Failure::refused(what, &refusal))?;
         events.extend(change.events);
-        let is_due = change.record.is_some() || !self.repairs.is_empty();
+        // What is acknowledged without a change must be in both copies, too: one of
+        // them may be older, from a write that was reported as failed.
+        let is_due = change.record.is_some() || !self.repairs.is_empty() || !self.is_whole;
         let mut next = change.record.unwrap_or(start);
         if !events.is_empty() && !self.write_log(&mut next, &events) && !is_due {
             return Ok(change.outcome);
