@@ -87,6 +87,10 @@ lint: deps-build ## Formatting and lints; cargo-deny where it is installed
 test-fast: lint ## Everything without a virtual machine
 	scripts/run-tests $(CARGO) test --locked --workspace --exclude op-dbus-tests
 
+.PHONY: test-model
+test-model: deps-build ## The state machine searched to closure: also two and three versions
+	scripts/run-tests $(CARGO) test --locked -p op-dbus-bootstate --test model -- --include-ignored --nocapture
+
 SECONDS := 60
 TARGETS :=
 .PHONY: fuzz

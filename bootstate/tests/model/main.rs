@@ -73,16 +73,16 @@ fn every_story_of_one_version_keeps_the_invariants() {
     holds(scope(1, 1, 2, &[0]), Tables::remembering());
 }
 
-/// Minutes: `make model`.
+/// Minutes: `make test-model`.
 #[test]
-#[ignore = "two versions to closure take minutes: make model"]
+#[ignore = "two versions to closure take minutes: make test-model"]
 fn every_story_of_two_versions_keeps_the_invariants() {
     holds(scope(1, 0, 1, &[0, 0]), Tables::remembering());
 }
 
 /// Longer still.
 #[test]
-#[ignore = "three versions to closure take long: make model"]
+#[ignore = "three versions to closure take long: make test-model"]
 fn every_story_of_three_versions_keeps_the_invariants() {
     holds(scope(1, 0, 1, &[0, 0, 0]), Tables::remembering());
 }
