@@ -21,7 +21,8 @@ pub(crate) enum Outcome {
     Survived,
     /// It does not compile, so it shows nothing.
     Broken,
-    /// Its killer does not pass without it, so it shows nothing.
+    /// Its killer does not pass without it, or it does not fit the file any more,
+    /// so it shows nothing.
     Unfit {
         /// In what way.
         why: String,
@@ -71,7 +72,7 @@ impl fmt::Display for Report {
                 [one] => write!(f, "  {one}"),
                 [first, rest @ ..] => write!(f, "  {first} and {} more", rest.len()),
             },
-            Outcome::Unfit { why } => write!(f, "  its killer {why}"),
+            Outcome::Unfit { why } => write!(f, "  {why}"),
             Outcome::Survived | Outcome::Broken => write!(f, "  {}", self.log.display()),
             Outcome::TimedOut | Outcome::Redundant => Ok(()),
         }

@@ -172,7 +172,7 @@ impl Bench {
 
 fn baseline(bench: &Bench, killer: &Killer, log: &Path) -> Result<Baseline> {
     clear(log)?;
-    let unfit = |what: &str| Baseline::Unfit(format!("{what}: {}", log.display()));
+    let unfit = |what: &str| Baseline::Unfit(format!("its killer {what}: {}", log.display()));
     if let Some(build) = killer.build() {
         match bench.command(&build, PATIENCE, log)? {
             Ended::Passed => {}
@@ -207,7 +207,7 @@ fn attempt(
             Some(Baseline::Passed(took)) => in_place(bench, mutant, killer, *took, &log)?,
             Some(Baseline::Unfit(why)) => Outcome::Unfit { why: why.clone() },
             None => Outcome::Unfit {
-                why: "was not run without a mutant".to_owned(),
+                why: "its killer was not run without a mutant".to_owned(),
             },
         },
     };
@@ -230,7 +230,15 @@ fn in_place(
 ) -> Result<Outcome> {
     let path = bench.tree.root.join(&mutant.file);
     let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-    let changed = mutant.applied_to(&text)?;
+    let changed = match mutant.applied_to(&text) {
+        Ok(changed) => changed,
+        // In another commit than the one the table was read in.
+        Err(why) => {
+            return Ok(Outcome::Unfit {
+                why: why.to_string(),
+            });
+        }
+    };
     fs::write(&path, changed).map_err(Error::io("write", &path))?;
     let outcome = try_killer(bench, killer, took, log);
     fs::write(&path, text).map_err(Error::io("write", &path))?;
