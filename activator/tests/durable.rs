@@ -91,3 +91,31 @@ fn an_overlay_is_complete_before_it_has_its_name() {
     let named = |call: &&Call| call.other.as_deref() == Some(&overlay);
     assert_eq!(calls.iter().filter(named).count(), 1, "{calls:#?}");
 }
+
+#[test]
+fn an_earlier_overlay_is_set_aside_durably_before_the_try_is_counted() {
+    if !is_root() {
+        return;
+    }
+    let device = Device::with_all();
+    device.offline(|layout| {
+        let overlay = layout.overlay(&"v1.2.0".parse().unwrap());
+        op_dbus_btrfs::create_subvolume(&overlay).unwrap();
+    });
+    let calls = boot(&device);
+    let store = &device.layout.store;
+    let aside = store.join("overlays/v1.2.0.old");
+    let mut unsynced = Unsynced::new(store);
+    let mut is_aside = false;
+    // Once the try is counted the next one takes what it finds for a leftover.
+    for call in &calls {
+        if call.name == "pwrite64" && call.path.starts_with(store.join("boot")) {
+            let rest: Vec<_> = unsynced.below("overlays").collect();
+            assert!(is_aside, "{call}: counted with the overlay in its place");
+            assert!(rest.is_empty(), "{call}: before {rest:?} was durable");
+        }
+        is_aside |= call.other.as_deref() == Some(&aside);
+        unsynced.follow(call);
+    }
+    assert!(is_aside, "{calls:#?}");
+}

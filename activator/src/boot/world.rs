@@ -108,6 +108,23 @@ impl World<'_> {
         }
     }
 
+    /// What the user wrote over an earlier life of the trial is set aside before
+    /// its first try is counted: to the next try, should power go, it would be
+    /// what the first one left.
+    fn set_aside(&mut self, base: &Record, next: &Record) {
+        let (Some(trial), Some(counted)) = (&base.trial, &next.trial) else {
+            return;
+        };
+        let origin = self.origin(base, Slot::Trial, &trial.deployment);
+        let is_first = matches!(origin, Origin::Fresh { keep_old: true, .. });
+        if is_first && counted.attempts > trial.attempts {
+            // Should this fail, it is tried again before the overlay is made.
+            if let Err(why) = overlay::set_aside(&self.options.layout, &trial.deployment.version) {
+                log::warn!("{why}");
+            }
+        }
+    }
+
     fn mount(&mut self, base: &Record, slot: Slot, deployment: &Deployment) -> io::Result<()> {
         let layout = &self.options.layout;
         let version = &deployment.version;
@@ -162,6 +179,7 @@ impl choose::World for World<'_> {
         if self.options.dry_run {
             return Ok(next);
         }
+        self.set_aside(base, &next);
         let written = self.writer.commit(Some(base), next);
         self.steps.done("count");
         let written = written.map_err(|why| why.to_string())?;

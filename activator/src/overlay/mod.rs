@@ -17,7 +17,7 @@ use crate::mount::{self, Detached};
 
 mod prepare;
 
-pub use prepare::{Origin, prepare};
+pub use prepare::{Origin, prepare, set_aside};
 
 /// The new name the probe makes and removes.
 const PROBE: &str = ".op-dbus-probe";

@@ -62,14 +62,29 @@ pub fn prepare(
         .map_err(|why| format!("{}: {why}", new.display()))?;
     if exists {
         if keep_old || owner(&path) != Some(*digest) {
-            let aside = beside(&path, "", ".old");
-            remove(&aside)?;
-            rename(&path, &aside)?;
+            put_aside(&path)?;
         } else {
             remove(&path)?;
         }
     }
     rename(&new, &path)
+}
+
+/// Sets a version's overlay aside as `<version>.old`, if there is one. Durable
+/// when this returns.
+pub fn set_aside(layout: &Layout, version: &Version) -> Result<(), String> {
+    let path = layout.overlay(version);
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    put_aside(&path)?;
+    op_dbus_btrfs::sync_filesystem(&layout.store).map_err(|why| why.to_string())
+}
+
+fn put_aside(path: &Path) -> Result<(), String> {
+    let aside = beside(path, "", ".old");
+    remove(&aside)?;
+    rename(path, &aside)
 }
 
 fn set_owner(overlay: &Path, digest: &Digest) -> io::Result<()> {
