@@ -57,6 +57,20 @@ fn a_log_that_does_not_continue_the_record_is_kept_as_evidence() {
 }
 
 #[test]
+fn an_edited_last_line_is_not_written_on() {
+    let Some(device) = Device::new() else { return };
+    let log = staged(&device);
+    let path = device.store("audit/log.jsonl");
+    let edited = log.trim_end().len() - "\"}".len();
+    let mut forged = log.into_bytes();
+    forged[edited - 1] ^= 1;
+    fs::write(&path, &forged).unwrap();
+    device.result(&["stage", "v1.0.0"], "on-trial");
+    let aside = device.store("audit/log.set-aside.1");
+    assert_eq!(fs::read(&aside).unwrap(), forged);
+}
+
+#[test]
 fn a_log_that_is_gone_begins_anew_and_says_so() {
     let Some(device) = Device::new() else { return };
     staged(&device);
@@ -76,6 +90,8 @@ fn what_a_crash_leaves_at_its_end_is_no_tampering() {
     // A torn line.
     let mut file = fs::File::options().append(true).open(&path).unwrap();
     file.write_all(b"{\"n\":5,\"time\":\"20").unwrap();
+    // Longer than what comes in its place.
+    file.write_all(&[b'0'; 4000]).unwrap();
     device.result(&["audit", "verify"], "sound");
     device.result(&["stage", "v1.0.0"], "on-trial");
     device.result(&["audit", "verify"], "sound");

@@ -195,6 +195,22 @@ fn a_kill_while_publishing_is_settled_by_the_next_run() {
 }
 
 #[test]
+fn a_publication_that_fails_is_taken_back_at_once() {
+    let Some(device) = Device::new() else { return };
+    let builder = Builder::new();
+    let stream = builder.release("v1.0.0", None);
+    // In the way of the receipt.
+    let obstacle = device.store("manifests/.v1.0.0.deployment.json.new");
+    fs::create_dir(&obstacle).unwrap();
+    device
+        .run(&["receive", &stream])
+        .failed(1, "v1.0.0.deployment.json");
+    fs::remove_dir(&obstacle).unwrap();
+    nothing_remains(&device);
+    device.result(&["receive", &stream], "received");
+}
+
+#[test]
 fn a_version_the_log_does_not_know_is_logged_when_it_is_received_again() {
     let Some(device) = Device::new() else { return };
     let builder = Builder::new();

@@ -114,6 +114,14 @@ fn a_received_version_is_durable_before_it_is_acknowledged() {
         "{calls:#?}"
     );
 
+    // The receipt says which subvolume is meant; only then it has its name.
+    let named = |path: &Path| {
+        let moved = |call: &Call| call.other.as_deref() == Some(path);
+        calls.iter().position(moved).unwrap()
+    };
+    let published = device.store("deploy/v1.0.0");
+    assert!(named(&receipt) < named(&published), "{calls:#?}");
+
     let next = builder.release("v1.1.0", Some("v1.0.0"));
     durable(&device, &["receive", &next]);
     // A version that is there, and whose manifest is not.
