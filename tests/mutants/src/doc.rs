@@ -16,7 +16,7 @@ the test named beside it must fail.
 
 ```sh
 make mutants                                   # all of them, on a copy of the tracked files
-make mutants NAMES='record-syncfs lock'        # some
+make mutants NAMES='record-syncfs lock-flock'  # some
 op-dbus-mutants run --jobs 2 --json            # see --help
 ```
 
