@@ -84,6 +84,8 @@ pub struct Facts {
     pub versions: BTreeSet<Version>,
     /// Of these in the store, what is not what was published.
     pub altered: BTreeSet<Version>,
+    /// Not to be pruned.
+    pub pins: BTreeSet<Version>,
     /// The user's files in each version's overlay: path and content.
     pub overlays: BTreeMap<Version, BTreeMap<&'static str, &'static str>>,
     /// The same from the second boot after a power cut on, where that differs.

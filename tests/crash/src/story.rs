@@ -81,6 +81,8 @@ impl Again {
             "stage" => (&["on-trial", "already-staged"], true),
             "bless" => (&["trial", "good", "fallback", "already"], false),
             "condemn" => (&["condemned"], false),
+            "pin" => (&["pinned", "already"], false),
+            "unpin" => (&["unpinned", "nothing-to-do"], false),
             "prune" => (&["pruned", "nothing-to-do"], false),
             "cancel" => (&["cancelled", "nothing-to-do"], false),
             "rollback" => (&["on-trial", "cancelled-trial", "already-good"], false),

@@ -132,10 +132,24 @@ fn versions(before: &Facts, after: &Facts, seen: &Observation) -> Vec<Violation>
         facts.versions.difference(&facts.altered).copied().collect()
     };
     let (was, will) = (sound(before), sound(after));
+    let lost = |list: &[String], version: &Version| !list.iter().any(|known| known == version);
     for version in was.intersection(&will) {
-        if !seen.versions.iter().any(|known| known == version) {
+        if lost(&seen.versions, version) {
             let expected = format!("{version}, which was received, to be in the store");
             found.push(Violation::new("versions", expected, list(&seen.versions)));
+        }
+    }
+    for version in before.pins.intersection(&after.pins) {
+        if lost(&seen.pins, version) {
+            let expected = format!("{version} to be pinned");
+            found.push(Violation::new("pins", expected, list(&seen.pins)));
+        }
+    }
+    for version in &seen.pins {
+        let known = |facts: &Facts| facts.pins.contains(version.as_str());
+        if !known(before) && !known(after) {
+            let found_it = format!("{version} pinned");
+            found.push(Violation::new("pins", "no such pin", found_it));
         }
     }
     for version in &seen.versions {

@@ -84,6 +84,8 @@ pub struct Observation {
     pub uppers: BTreeMap<String, BTreeMap<String, String>>,
     /// Versions in the store.
     pub versions: Vec<String>,
+    /// Pinned versions.
+    pub pins: Vec<String>,
     /// Exit code of `verify`, and the versions it finds not sound.
     pub verify: Option<(i32, Vec<String>)>,
     /// Exit code of `audit verify`, and what it said.
@@ -144,6 +146,12 @@ pub fn observe(host: &Host, files: &[&str], ran: &mut Vec<Ran>) -> io::Result<Ob
     seen.uppers = seen.note("overlays", uppers).unwrap_or_default();
     let versions = names(&store.join("deploy"));
     seen.versions = seen.note("deploy", versions).unwrap_or_default();
+    let pins = match names(&store.join("pins")) {
+        // Made with the first pin.
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        pins => pins,
+    };
+    seen.pins = seen.note("pins", pins).unwrap_or_default();
     let log = log(&store);
     seen.log = seen.note("the audit log", log).unwrap_or_default();
 

@@ -19,8 +19,9 @@ const COMMAND: u32 = 1;
 impl Explorer {
     /// Explores what a second power cut can leave of a state's recovery.
     pub(super) fn cut_twice(&mut self, state: &State, outcome: &mut Outcome) -> io::Result<()> {
-        let log = Arc::new(self.recover(state)?);
-        let mut replayer = Replayer::new(Arc::clone(&log), "second")?;
+        let log = Arc::new(self.recover(state).map_err(|why| of("record", &why))?);
+        let replayer = Replayer::new(Arc::clone(&log), "second");
+        let mut replayer = replayer.map_err(|why| of("replay", &why))?;
         for second in states::enumerate(&log, 1, STATES) {
             self.look_at_second(state, &log, &mut replayer, &second, outcome)?;
             if !outcome.violations.is_empty() {
@@ -31,7 +32,7 @@ impl Explorer {
                 break;
             }
         }
-        replayer.close()
+        replayer.close().map_err(|why| of("end", &why))
     }
 
     /// Looks at one state of a recovery that was recorded before.
@@ -102,6 +103,11 @@ impl Explorer {
         self.host.down()?;
         recorder.finish()
     }
+}
+
+/// Says what of the second power cut failed.
+fn of(what: &str, why: &io::Error) -> io::Error {
+    io::Error::new(why.kind(), format!("{what} the recovery: {why}"))
 }
 
 /// Commands that change no role: what holds once they were run again is what

@@ -20,6 +20,11 @@ const THIRD: (&str, &str) = ("user/third", "from the first try of v1.1.0\n");
 const FOURTH: (&str, &str) = ("user/first", "replaced while v1.1.0 was good\n");
 const FIFTH: (&str, &str) = ("user/fifth", "from the rollback to v1.0.0\n");
 const SIXTH: (&str, &str) = ("user/sixth", "from the rollback to v1.3.0\n");
+const SEVENTH: (&str, &str) = ("user/first", "written over during the rollback to v1.3.0\n");
+
+/// Where an overlay goes that a version had before it is tried once more.
+const B_ASIDE: &str = "v1.1.0.old";
+const D_ASIDE: &str = "v1.3.0.old";
 
 /// Builds the list.
 struct Story {
@@ -105,10 +110,12 @@ pub fn steps(releases: &Path, certificate: &Path) -> Vec<Step> {
     rollback(&mut story);
     bad_version(&mut story, releases);
     damaged_record(&mut story);
+    replaced(&mut story);
     rollback_to_a_version_that_never_ran(&mut story, releases);
     altered_fallback(&mut story, releases);
     tries_used_up(&mut story);
     pruned(&mut story);
+    lost_record(&mut story);
     story.steps
 }
 
@@ -248,6 +255,28 @@ fn damaged_record(story: &mut Story) {
     });
 }
 
+fn replaced(story: &mut Story) {
+    let words = ["stage", C];
+    story.command(&words, "on-trial", |facts| {
+        facts.on_trial(C, 3, 3);
+        facts.logged("staged", C);
+    });
+    story.command(&["stage", B], "on-trial", |facts| {
+        facts.on_trial(B, 3, 3);
+        facts.overlay(B, &[FIRST, SECOND, FIFTH]);
+        facts.overlay(B_ASIDE, &[FOURTH, SECOND, THIRD]);
+        facts.logged("replaced", C);
+        facts.logged("staged", B);
+    });
+    story.command(&["cancel"], "cancelled", |facts| {
+        facts.runs_good(1);
+        // It never came to a boot.
+        facts.overlay(B, &[FOURTH, SECOND, THIRD]);
+        facts.overlays.remove(B_ASIDE);
+        facts.logged("cancelled", B);
+    });
+}
+
 fn rollback_to_a_version_that_never_ran(story: &mut Story, releases: &Path) {
     story.receive(releases, D, |_| ());
     story.command(&["rollback", D], "on-trial", |facts| {
@@ -255,9 +284,13 @@ fn rollback_to_a_version_that_never_ran(story: &mut Story, releases: &Path) {
         facts.overlay(D, &[FIRST, SECOND, FIFTH]);
         facts.logged("staged", D);
     });
+    // Its overlay is made by this boot. A rollback goes on with it.
     story.boot(|facts| facts.on_trial(D, 2, 3));
+    story.user(SEVENTH, How::Rewrite, |facts| {
+        facts.overlay(D, &[SEVENTH, SECOND, FIFTH]);
+    });
     story.user(SIXTH, How::New, |facts| {
-        facts.overlay(D, &[FIRST, SECOND, FIFTH, SIXTH]);
+        facts.overlay(D, &[SEVENTH, SECOND, FIFTH, SIXTH]);
     });
     story.command(&["rollback"], "cancelled-trial", |facts| {
         facts.runs_good(1);
@@ -289,6 +322,8 @@ fn tries_used_up(story: &mut Story) {
     story.command(&["stage", D], "on-trial", |facts| {
         facts.on_trial(D, 3, 3);
         facts.overlay(D, &[FIRST, SECOND, FIFTH]);
+        // It was tried before: what the user wrote then is set aside, not lost.
+        facts.overlay(D_ASIDE, &[SEVENTH, SECOND, FIFTH, SIXTH]);
         facts.logged("staged", D);
     });
     story.boot(|facts| facts.on_trial(D, 2, 3));
@@ -316,10 +351,38 @@ fn tries_used_up(story: &mut Story) {
 }
 
 fn pruned(story: &mut Story) {
-    // Good, fallback and the newest that is of use stay.
+    story.command(&["pin", D], "pinned", |facts| {
+        facts.pins.insert(D);
+        facts.logged("pinned", D);
+    });
+    // Good, fallback, what is pinned, and the newest that is of use stay.
+    story.command(&["prune", "--keep=1"], "nothing-to-do", |_| ());
+    story.command(&["unpin", D], "unpinned", |facts| {
+        facts.pins.remove(D);
+        facts.logged("unpinned", D);
+    });
     story.command(&["prune", "--keep=1"], "pruned", |facts| {
         facts.versions.remove(D);
         facts.overlays.remove(D);
+        facts.overlays.remove(D_ASIDE);
         facts.logged("pruned", D);
+    });
+}
+
+/// What was blessed last is good again; what only the record knew is forgotten.
+fn lost_record(story: &mut Story) {
+    story.step(
+        "every copy of the record is lost",
+        Action::Damage(&["record.0", "record.1", "record.blessed"]),
+        Again::Never,
+        |facts| {
+            facts.quarantine.clear();
+            facts.floor = 0;
+        },
+    );
+    story.boot(|facts| facts.runs_good(1));
+    story.command(&["bless"], "good", |facts| {
+        facts.runs_good(0);
+        facts.logged("blessed", A);
     });
 }

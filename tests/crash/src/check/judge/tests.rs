@@ -14,6 +14,7 @@ fn good() -> Facts {
     let mut facts = Facts {
         good: Some(A),
         versions: [A, B].into(),
+        pins: [A].into(),
         log: vec![("prepared", None), ("blessed", Some(A))],
         sequence: 5,
         ..Facts::default()
@@ -82,6 +83,7 @@ fn sight(facts: &Facts) -> Observation {
             .map(|version| (version.to_owned(), user.clone()))
             .into(),
         versions: vec![A.to_owned(), B.to_owned()],
+        pins: vec![A.to_owned()],
         verify: Some((0, Vec::new())),
         audit: Some((0, String::new())),
         log: facts.log.iter().map(line).collect(),
@@ -217,6 +219,8 @@ fn every_check_can_fail() {
         ("writable", |seen| seen.unwritable = Some("EROFS".into())),
         ("versions", |seen| drop(seen.versions.remove(0))),
         ("versions", |seen| seen.versions.push("v9.0.0".into())),
+        ("pins", |seen| seen.pins.clear()),
+        ("pins", |seen| seen.pins.push(B.into())),
         ("verify", |seen| seen.verify = Some((9, vec![A.into()]))),
         ("verify", |seen| seen.verify = Some((1, Vec::new()))),
         ("audit", |seen| seen.audit = Some((9, "broken".into()))),
