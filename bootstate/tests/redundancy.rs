@@ -9,9 +9,9 @@
 
 mod common;
 
-use common::{Fault, Medium, deployment};
+use common::{Fault, Medium, boot, deployment};
 use op_dbus_bootstate::codec::{self, BLOCK};
-use op_dbus_bootstate::record::Record;
+use op_dbus_bootstate::record::{Choice, Escalation, LastBoot, Reason, Record};
 use op_dbus_bootstate::store::{CommitError, Copy, Verdict, Writer, load};
 
 fn record(sequence: u64, good: u8) -> Record {
@@ -40,6 +40,18 @@ fn commit_writes_the_older_copy_first_and_raises_the_sequence() {
         load(&mut &mut medium).verdict(),
         Verdict::Intact(Box::new(record(8, 2)))
     );
+}
+
+#[test]
+fn commit_writes_the_lost_copy_first() {
+    for lost in [Copy::Zero, Copy::One] {
+        let mut medium = Medium::holding(&record(7, 1));
+        *medium.copy(lost) = None;
+        Writer::new(&mut medium)
+            .commit(Some(&record(7, 1)), record(0, 2))
+            .unwrap();
+        assert_eq!(medium.writes[0], lost, "the one that is left stands");
+    }
 }
 
 /// At every crash point the medium holds the old record or the new one.
@@ -138,6 +150,16 @@ fn both_lost_is_rebuilt_from_the_last_bless_without_trial_and_counts() {
     let mut kept = record(5, 1);
     kept.fallback = Some(deployment(0));
     kept.good_unblessed = 4;
+    kept.fallback_unblessed = 3;
+    kept.escalation = Escalation::FallbackDue;
+    kept.last_boot = Some(LastBoot {
+        boot_id: boot(1),
+        choice: Choice::Rescue,
+        reason: Reason::NothingLeft,
+        after_rescue: false,
+        refunded: false,
+        verdict: None,
+    });
     kept.trial = Some(op_dbus_bootstate::Trial {
         deployment: deployment(2),
         tries_left: 3,

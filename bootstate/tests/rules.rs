@@ -133,6 +133,32 @@ fn rule_1_trial_then_good_then_fallback_then_rescue() {
 }
 
 #[test]
+fn rule_1_what_is_quarantined_is_skipped_in_every_role() {
+    let (record, bad) = booted(&staged(&device(), 2), 1);
+    let record = condemn(&record, &bad, "").unwrap().record.unwrap();
+    assert!(record.quarantine.contains(&deployment(2).digest));
+    let on_trial = Record {
+        trial: staged(&device(), 2).trial,
+        ..record.clone()
+    };
+    let as_good = Record {
+        good: Some(deployment(2)),
+        ..record.clone()
+    };
+    let everywhere = Record {
+        fallback: Some(deployment(2)),
+        ..as_good.clone()
+    };
+    for (record, expected) in [
+        (on_trial, Some((Slot::Good, deployment(1)))),
+        (as_good, Some((Slot::Fallback, deployment(0)))),
+        (everywhere, None),
+    ] {
+        assert_eq!(chosen(&select(&record, &input(2))), expected);
+    }
+}
+
+#[test]
 fn rule_1_without_a_durable_count_the_trial_is_not_run() {
     let record = staged(&device(), 2);
     let selection = select(
