@@ -34,6 +34,32 @@ fn one_lost_copy_is_restored_by_the_next_command() {
     }
 }
 
+/// A second write that is reported as failed leaves one copy older. The command is
+/// run again and finds its work done: it says so with both copies renewed, or the
+/// loss of the newer one would lose what it said.
+#[test]
+fn what_is_acknowledged_without_a_change_is_in_both_copies() {
+    for older in &COPIES[..2] {
+        let Some((device, _builder)) = with_good() else {
+            return;
+        };
+        let before = fs::read(device.store(older)).unwrap();
+        device.result(&["stage", "v1.1.0"], "on-trial");
+        fs::write(device.store(older), before).unwrap();
+        assert_eq!(device.status()["record"]["state"], "stale-copy");
+        device.result(&["stage", "v1.1.0"], "already-staged");
+        assert_eq!(device.status()["record"]["state"], "intact");
+        let copies = COPIES.map(|copy| fs::read(device.store(copy)).unwrap());
+        assert_eq!(copies[0], copies[1]);
+        let newer = COPIES[..2].iter().find(|copy| *copy != older).unwrap();
+        flip(&device.store(newer), 40);
+        let status = device.status();
+        assert_eq!(status["record"]["state"], "one-copy");
+        assert_eq!(status["trial"]["version"], "v1.1.0");
+        device.result(&["audit", "verify"], "sound");
+    }
+}
+
 #[test]
 fn both_lost_copies_come_back_from_the_last_bless() {
     let Some((mut device, _builder)) = with_good() else {
