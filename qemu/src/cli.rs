@@ -2,6 +2,7 @@
 
 mod cuts;
 mod demo;
+mod explore;
 mod live;
 
 use std::collections::BTreeMap;
@@ -88,6 +89,8 @@ enum Command {
     /// and resumed.
     #[command(verbatim_doc_comment)]
     Cuts(cuts::CutsArguments),
+    /// Run the crash explorer in a light guest: on its kernel
+    Explore(explore::ExploreArguments),
     /// Play an upgrade and a failing one on bookworm, and tell what happens
     Demo {
         #[command(flatten)]
@@ -194,6 +197,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Boot(arguments) => boot(arguments),
         Command::Play(arguments) => play(arguments),
         Command::Cuts(arguments) => cuts::run(arguments),
+        Command::Explore(arguments) => explore::run(arguments),
         Command::Demo { speed } => demo::run(&lab(speed)?),
         Command::Check | Command::List => Ok(()),
     }

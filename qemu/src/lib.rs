@@ -14,6 +14,7 @@ pub mod cuts;
 pub mod damage;
 pub mod debian;
 pub mod error;
+pub mod explore;
 pub mod faults;
 pub mod guest;
 pub mod hardware;

@@ -37,6 +37,9 @@ const MODULES: &[&str] = &[
     "btrfs",
     "ext4",
     "overlay",
+    // For the crash explorer.
+    "fuse",
+    "loop",
 ];
 
 /// Configuration of the light guest. No D-Bus and no units there, so no health

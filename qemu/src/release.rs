@@ -109,7 +109,7 @@ pub fn path_in_guest(name: &str) -> String {
 
 /// An ext4 image with the files of `directory`: every guest's kernel has ext4,
 /// and nothing about it can be mistaken for the store.
-fn image(directory: &Path, path: &Path) -> Result<()> {
+pub(crate) fn image(directory: &Path, path: &Path) -> Result<()> {
     let bytes = (8 << 20) + size(directory)?;
     let file = fs::File::create(path).at("create", path)?;
     file.set_len(bytes + bytes / 8).at("size", path)?;
