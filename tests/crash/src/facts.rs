@@ -13,6 +13,8 @@ pub enum Role {
     Trial,
     /// Proved itself last.
     Good,
+    /// The one before.
+    Fallback,
 }
 
 impl Role {
@@ -21,6 +23,7 @@ impl Role {
         match self {
             Self::Trial => "trial",
             Self::Good => "good",
+            Self::Fallback => "fallback",
         }
     }
 }
@@ -49,6 +52,13 @@ pub enum Boot {
         /// The trial that this boot took out of use, its tries being used up.
         exhausted: Option<Version>,
     },
+    /// Fallback runs, good having had too many boots without a verdict.
+    Fallback {
+        /// Which one.
+        version: Version,
+        /// Its own boots without a verdict, this one included.
+        unblessed: u8,
+    },
 }
 
 impl Boot {
@@ -58,6 +68,7 @@ impl Boot {
             Self::NoStore | Self::Nothing => None,
             Self::Trial { version, .. } => Some((Role::Trial, version)),
             Self::Good { version, .. } => Some((Role::Good, version)),
+            Self::Fallback { version, .. } => Some((Role::Fallback, version)),
         }
     }
 }

@@ -227,6 +227,36 @@ fn a_disk_that_ignores_flushes_is_found_out() {
 }
 
 #[test]
+fn a_worker_that_takes_too_long_is_told_of_and_replaced() {
+    let Some(plan) = plan() else { return };
+    let recorded = plan.recorded();
+    let log = recorded.log.to_str().unwrap();
+    let args = [
+        "--json",
+        "--log",
+        log,
+        "--states",
+        "5",
+        "--workers",
+        "1",
+        "--limit",
+        "0",
+        "--max-violations",
+        "2",
+    ];
+    let output = plan.run("explore", &args);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found = summary["violations"].as_array().unwrap();
+    assert_eq!(found.len(), 2, "{summary:#}");
+    for found in found {
+        assert_eq!(found["violations"][0]["check"], "hung");
+        let evidence = Path::new(found["evidence"].as_str().unwrap());
+        assert!(evidence.join("stacks.txt").exists());
+    }
+}
+
+#[test]
 fn wrong_usage_is_told_from_violations() {
     let wrong = |args: &[&str]| {
         let output = Command::new(PROGRAM).args(args).output().unwrap();

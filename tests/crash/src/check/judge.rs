@@ -9,6 +9,9 @@ use crate::story::{CONF, conf_of};
 /// The digest of each version's tree.
 pub(crate) type Digests = BTreeMap<String, String>;
 
+/// Boots of good without a verdict after which fallback runs (rule 4).
+const GOOD_BOOTS: u8 = 5;
+
 /// Judges what was seen. A step in flight has happened or it has not: what was
 /// seen must agree with one of the two as a whole. Where it agrees with neither,
 /// the violations are those of the nearer one.
@@ -224,7 +227,7 @@ impl Alternative<'_> {
         let outcomes: &[&str] = match self.expected {
             Boot::NoStore => &["failed", "rescue"],
             Boot::Nothing => &["rescue"],
-            Boot::Trial { .. } | Boot::Good { .. } => &["activated"],
+            Boot::Trial { .. } | Boot::Good { .. } | Boot::Fallback { .. } => &["activated"],
         };
         let wanted = self
             .expected
@@ -293,8 +296,9 @@ impl Alternative<'_> {
                 ..
             } => {
                 quarantine.extend(exhausted);
-                (None, Some(unblessed))
+                (None, Some((unblessed, 0)))
             }
+            Boot::Fallback { unblessed, .. } => (None, Some((GOOD_BOOTS, unblessed))),
             Boot::NoStore | Boot::Nothing => (None, None),
         };
         let mut check = |what: &str, expected: String, seen: String| {
@@ -315,11 +319,11 @@ impl Alternative<'_> {
             on_trial(trial.as_ref()),
             on_trial(record.trial.as_ref()),
         );
-        if let Some(unblessed) = unblessed {
+        if let Some((good, fallback)) = unblessed {
             check(
-                "good's boots without a verdict",
-                unblessed.to_string(),
-                record.unblessed.to_string(),
+                "boots of good and of fallback without a verdict",
+                format!("{good} and {fallback}"),
+                format!("{} and {}", record.unblessed, record.fallback_unblessed),
             );
         }
         let seen: BTreeSet<&str> = record.quarantine.iter().map(String::as_str).collect();

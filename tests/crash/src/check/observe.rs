@@ -34,6 +34,8 @@ pub struct Record {
     pub trial: Option<(String, u8, u8)>,
     /// Boots of good without a verdict.
     pub unblessed: u8,
+    /// Likewise of fallback.
+    pub fallback_unblessed: u8,
     /// Versions out of use.
     pub quarantine: Vec<String>,
     /// Security epochs below are refused.
@@ -237,6 +239,7 @@ fn summary(record: &record::Record, store: &Path, bytes: Vec<u8>) -> Record {
             (version, trial.tries_left, trial.refunds_left)
         }),
         unblessed: record.good_unblessed,
+        fallback_unblessed: record.fallback_unblessed,
         quarantine: quarantine.map(|entry| entry.version.to_string()).collect(),
         floor: record.epoch_floor,
         strangers,

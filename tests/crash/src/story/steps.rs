@@ -116,6 +116,7 @@ pub fn steps(releases: &Path, certificate: &Path) -> Vec<Step> {
     tries_used_up(&mut story);
     pruned(&mut story);
     lost_record(&mut story);
+    fallen_back(&mut story);
     story.steps
 }
 
@@ -384,5 +385,31 @@ fn lost_record(story: &mut Story) {
     story.command(&["bless"], "good", |facts| {
         facts.runs_good(0);
         facts.logged("blessed", A);
+    });
+}
+
+fn fallen_back(story: &mut Story) {
+    let fallback = |unblessed| Boot::Fallback {
+        version: B,
+        unblessed,
+    };
+    for unblessed in 1..=5 {
+        story.boot(|facts| {
+            facts.runs_good(unblessed);
+            // Five boots of good in a row without a verdict are enough.
+            match unblessed {
+                4 => facts.boots[1] = fallback(1),
+                5 => facts.boots = vec![fallback(1), fallback(2)],
+                _ => {}
+            }
+        });
+    }
+    story.boot(|facts| facts.boots = vec![fallback(2), fallback(3)]);
+    story.command(&["bless"], "fallback", |facts| {
+        facts.good = Some(B);
+        facts.fallback = None;
+        facts.runs_good(0);
+        facts.floor = 1;
+        facts.logged("blessed", B);
     });
 }

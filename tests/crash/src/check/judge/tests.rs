@@ -257,6 +257,25 @@ fn good_s_boots_without_a_verdict_are_counted_one_by_one() {
 }
 
 #[test]
+fn fallback_runs_when_good_had_its_boots() {
+    let mut facts = good();
+    facts.fallback = Some(B);
+    facts.boots = vec![Boot::Fallback {
+        version: B,
+        unblessed: 1,
+    }];
+    facts.overlay(B, &[OWN]);
+    let mut seen = sight(&facts);
+    in_both(&mut seen, |record| record.fallback = Some(B.into()));
+    // Good has not had them.
+    assert_eq!(checks(&between(&facts, None), &seen), ["record"]);
+    in_both(&mut seen, |record| {
+        (record.unblessed, record.fallback_unblessed) = (5, 1);
+    });
+    assert_eq!(checks(&between(&facts, None), &seen), Vec::<String>::new());
+}
+
+#[test]
 fn a_change_of_the_user_in_flight_may_be_partly_there_and_others_not() {
     let facts = good();
     let mut seen = sight(&facts);
