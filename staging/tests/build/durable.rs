@@ -56,6 +56,11 @@ fn a_release_is_durable_before_it_is_acknowledged() {
     );
     let calls = durable(&site, &["send", "v1.0.0"]);
     let begun = calls.iter().position(|call| call.name == "linkat");
+    // What is about to get a name is noted, so that half of it can be taken back.
+    let note = site.path("b/releases/.v1.0.0.unfinished");
+    let noted = |call: &Call| call.other.as_deref() == Some(&note);
+    let noted = calls.iter().position(noted);
+    assert!(noted.is_some() && noted < begun, "{calls:#?}");
     let synced = calls.iter().position(|call| call.name == "syncfs");
     assert!(
         synced.is_some() && synced < begun,
