@@ -6,11 +6,13 @@ use std::io;
 
 use super::observe::{all_names, copies, unsound};
 use super::{Between, Copy, Violation};
+use crate::facts::Version;
 use crate::host::Host;
 use crate::programs::Ran;
 use crate::story::{Action, Again, Step};
 
-/// Runs the command of the step in flight again, and looks for leftovers.
+/// Runs the command of the step in flight again, if it is one, looks for
+/// leftovers, and whether everything is sound.
 pub fn rerun(
     step: &Step,
     between: &Between<'_>,
@@ -18,24 +20,27 @@ pub fn rerun(
     ran: &mut Vec<Ran>,
 ) -> io::Result<Vec<Violation>> {
     let mut found = Vec::new();
-    let (Action::Command { words, .. }, Again::Results { results, refused }) =
+    let after = between.after.unwrap_or(between.before);
+    let mut altered = after.altered.clone();
+    if let (Action::Command { words, .. }, Again::Results { results, refused }) =
         (&step.action, step.again)
-    else {
-        return Ok(found);
-    };
-    let again = host.stage(words)?;
-    let result = again.result();
-    let is_fine = result
-        .as_deref()
-        .is_some_and(|result| results.contains(&result))
-        || (refused && again.code == Some(8));
-    if !is_fine {
-        let expected = format!("`{}` to come to one of {results:?}", step.name);
-        found.push(Violation::new("again", expected, &again));
+    {
+        let again = host.stage(words)?;
+        let result = again.result();
+        let is_fine = result
+            .as_deref()
+            .is_some_and(|result| results.contains(&result))
+            || (refused && again.code == Some(8));
+        if !is_fine {
+            let expected = format!("`{}` to come to one of {results:?}", step.name);
+            found.push(Violation::new("again", expected, &again));
+        }
+        ran.push(again);
+        found.extend(leftovers(words, host)?);
+    } else {
+        altered.extend(&between.before.altered);
     }
-    ran.push(again);
-    found.extend(leftovers(words, host)?);
-    found.extend(soundness(between, host, ran)?);
+    found.extend(soundness(&altered, host, ran)?);
     Ok(found)
 }
 
@@ -77,15 +82,18 @@ fn leftovers(words: &[String], host: &Host) -> io::Result<Vec<Violation>> {
 }
 
 /// Record, log and versions are sound once the command was run again.
-fn soundness(between: &Between<'_>, host: &Host, ran: &mut Vec<Ran>) -> io::Result<Vec<Violation>> {
+fn soundness(
+    altered: &BTreeSet<Version>,
+    host: &Host,
+    ran: &mut Vec<Ran>,
+) -> io::Result<Vec<Violation>> {
     let mut found = Vec::new();
-    let after = between.after.unwrap_or(between.before);
     match copies(&host.store()).as_slice() {
         [Copy::Valid(zero), Copy::Valid(one)] if zero.bytes == one.bytes => {
             let strangers: Vec<_> = zero
                 .strangers
                 .iter()
-                .filter(|version| !after.altered.contains(version.as_str()))
+                .filter(|version| !altered.contains(version.as_str()))
                 .collect();
             if !strangers.is_empty() {
                 let expected = "the record to know its versions once the command was run again";
@@ -102,7 +110,7 @@ fn soundness(between: &Between<'_>, host: &Host, ran: &mut Vec<Ran>) -> io::Resu
     let unsound = unsound(&verify.stdout);
     if !unsound
         .iter()
-        .all(|version| after.altered.contains(version.as_str()))
+        .all(|version| altered.contains(version.as_str()))
     {
         let expected = "every version to be sound once the command was run again";
         found.push(Violation::new("verify", expected, &verify));
@@ -114,5 +122,11 @@ fn soundness(between: &Between<'_>, host: &Host, ran: &mut Vec<Ran>) -> io::Resu
         found.push(Violation::new("audit", expected, &audit));
     }
     ran.push(audit);
+    let status = host.stage(&["status"])?;
+    if altered.is_empty() && status.result().as_deref() != Some("ok") {
+        let expected = "`status` to know of no problem once the command was run again";
+        found.push(Violation::new("status", expected, &status));
+    }
+    ran.push(status);
     Ok(found)
 }
