@@ -62,6 +62,13 @@ pub fn standing(device: &Device) -> Result<(), Violation> {
             "one fault lost both copies of the record".to_owned()
         }),
     }?;
+    let named = medium.held().map(|held| held.shape.named());
+    let named = named.chain(medium.blessed.map(|shape| shape.roles()));
+    ensure(
+        named.into_iter().all(|set| set & device.gone == 0),
+        7,
+        || "the record names a version that was pruned".to_owned(),
+    )?;
     medium.counts().map_or(Ok(()), makes_sense)
 }
 
@@ -76,6 +83,23 @@ fn makes_sense(shape: Shape) -> Result<(), Violation> {
     )?;
     ensure(trial.is_none() || trial != shape.good, 2, || {
         "what is good is on trial".to_owned()
+    })
+}
+
+/// Invariant 7: what prune deletes, against what is needed.
+pub fn removal(
+    scope: &Scope,
+    removed: &[V],
+    needed: &[(&str, Option<V>)],
+) -> Result<(), Violation> {
+    let lost = needed
+        .iter()
+        .find(|(_, version)| version.is_some_and(|version| removed.contains(&version)));
+    ensure(lost.is_none(), 7, || {
+        lost.map_or_else(String::new, |(why, version)| {
+            let name = version.map_or_else(String::new, |version| name(scope, version));
+            format!("{name} was pruned: {why}")
+        })
     })
 }
 

@@ -24,6 +24,21 @@ pub enum Fact {
     /// Both copies are lost; `record.blessed` names these.
     Kept(Option<V>, Option<V>),
     Rebuilt(Option<V>, Option<V>),
+    /// What keeps a version from being pruned, besides the record.
+    Keeper(Keeper),
+    Pruned(V),
+    /// Power goes before prune is done.
+    PruneCut,
+}
+
+/// Who needs a version besides the record and the running boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeper {
+    Nobody,
+    Pin(V),
+    Mount(V),
+    /// `record.blessed`, with its good and its fallback.
+    Blessed(Option<V>, Option<V>),
 }
 
 /// What becomes of one write.

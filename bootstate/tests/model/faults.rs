@@ -24,12 +24,33 @@ pub enum DriverFault {
     RefundsWithoutEnd,
     /// Forgets the quarantine when it condemns.
     ForgetsQuarantine,
+    /// Activates first, and makes the count durable afterwards.
+    ActivatesBeforeCount,
+    /// Prunes as if the record named no fallback.
+    PrunesFallback,
 }
 
 /// Hands that do something else to a record than they were asked to.
 struct Clumsy<'a> {
     hands: Hands<'a>,
     fault: DriverFault,
+    /// What was put off.
+    later: Option<(Option<Record>, Record)>,
+}
+
+impl Clumsy<'_> {
+    fn put_off(&mut self, base: Option<&Record>, next: Record) -> Result<Record, String> {
+        self.catch_up()?;
+        self.later = Some((base.cloned(), next.clone()));
+        Ok(next)
+    }
+
+    fn catch_up(&mut self) -> Result<(), String> {
+        let Some((base, next)) = self.later.take() else {
+            return Ok(());
+        };
+        self.hands.commit(base.as_ref(), next).map(|_| ())
+    }
 }
 
 impl Copies for Clumsy<'_> {
@@ -47,6 +68,8 @@ impl Copies for Clumsy<'_> {
                     other => other,
                 };
             }
+            DriverFault::ActivatesBeforeCount => return self.put_off(base, next),
+            DriverFault::PrunesFallback => {}
             DriverFault::TakesNoTry => {
                 if let (Some(before), Some(trial)) =
                     (base.and_then(|base| base.trial.as_ref()), &mut next.trial)
@@ -89,7 +112,16 @@ pub fn boot(
     let mut hands = Hands::new(&model.library, fate, medium);
     match model.fault {
         None | Some(DriverFault::AcknowledgesEarly) => programs::boot(&mut hands, around, plan),
-        Some(fault) => programs::boot(&mut Clumsy { hands, fault }, around, plan),
+        Some(fault) => {
+            let mut clumsy = Clumsy {
+                hands,
+                fault,
+                later: None,
+            };
+            let running = programs::boot(&mut clumsy, around, plan);
+            clumsy.catch_up().ok();
+            running
+        }
     }
 }
 
@@ -104,11 +136,15 @@ pub fn command(
     let mut hands = Hands::new(&model.library, fate, medium);
     let limits = model.library.scope.limits;
     match model.fault {
-        None | Some(DriverFault::IgnoresFailedCount) => {
+        None | Some(DriverFault::IgnoresFailedCount | DriverFault::ActivatesBeforeCount) => {
             programs::command(&mut hands, around, command, running, limits)
         }
         Some(fault) => programs::command(
-            &mut Clumsy { hands, fault },
+            &mut Clumsy {
+                hands,
+                fault,
+                later: None,
+            },
             around,
             command,
             running,

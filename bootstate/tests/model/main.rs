@@ -8,7 +8,7 @@
 //! | [`medium`] | the three files, and a program's hands on them |
 //! | [`writes`] | what the shipped writer does to them, however its calls end |
 //! | [`fate`] | what is not the programs' to decide |
-//! | [`play`] | a device, and what may happen to it |
+//! | [`play`], [`prune`] | a device, and what may happen to it |
 //! | [`check`], [`liveness`] | the invariants |
 //! | [`search`], [`words`] | breadth first; a violation told in words |
 //! | [`faults`] | mistakes put in on purpose |
@@ -35,6 +35,7 @@ mod liveness;
 mod long;
 mod medium;
 mod play;
+mod prune;
 mod search;
 mod shape;
 mod words;
@@ -43,7 +44,7 @@ mod writes;
 use faults::DriverFault;
 use medium::Library;
 use op_dbus_bootstate::record::Limits;
-use play::Model;
+use play::{Model, Op};
 use search::{Found, search};
 use shape::Scope;
 use writes::{Tables, WriterFault};
@@ -112,7 +113,8 @@ fn story_of(driver: Option<DriverFault>, writer: Option<WriterFault>) -> (u8, us
 #[test]
 fn faults_of_programs_are_found() {
     use DriverFault::{
-        AcknowledgesEarly, ForgetsQuarantine, IgnoresFailedCount, RefundsWithoutEnd, TakesNoTry,
+        AcknowledgesEarly, ActivatesBeforeCount, ForgetsQuarantine, IgnoresFailedCount,
+        RefundsWithoutEnd, TakesNoTry,
     };
     for (fault, invariant, length) in [
         (IgnoresFailedCount, 2, 2),
@@ -120,6 +122,7 @@ fn faults_of_programs_are_found() {
         (TakesNoTry, 2, 6),
         (RefundsWithoutEnd, 2, 6),
         (ForgetsQuarantine, 6, 3),
+        (ActivatesBeforeCount, 2, 2),
     ] {
         assert_eq!(
             story_of(Some(fault), None),
@@ -127,6 +130,24 @@ fn faults_of_programs_are_found() {
             "{fault:?}"
         );
     }
+}
+
+/// Good, its fallback, and a prune that looks at good alone.
+#[test]
+fn a_prune_that_takes_the_fallback_is_found() {
+    let library = Library::new(scope(1, 0, 1, &[0, 0]), Tables::remembering());
+    let mut model = Model::new(library, Some(DriverFault::PrunesFallback));
+    model.ops.retain(|op| {
+        use play::How::Usual;
+        matches!(
+            op,
+            Op::Boot(Usual) | Op::Down | Op::Stage { forced: false, .. } | Op::Bless | Op::Prune
+        )
+    });
+    let found = search(&model);
+    println!("{found}");
+    let (violation, story) = found.violation.expect("the fault does not show");
+    assert_eq!((violation.invariant, story.len()), (7, 7));
 }
 
 #[test]

@@ -29,6 +29,14 @@ pub struct Device {
     pub running: Option<RunShape>,
     /// Whether a trial has run in this boot: its second run is none.
     pub ran: bool,
+    /// The versions that prune has deleted. Bit n: version n.
+    pub gone: u8,
+}
+
+impl Device {
+    pub fn has_lost(&self, version: V) -> bool {
+        self.gone & 1 << version != 0
+    }
 }
 
 /// How a boot is asked for.
@@ -71,6 +79,9 @@ pub enum Op {
     Rot {
         first: bool,
     },
+    Prune,
+    /// A version that was deleted comes again.
+    Receive(V),
 }
 
 impl Op {
@@ -88,13 +99,14 @@ impl Op {
             Self::Condemn,
             Self::OrderlyShutdown,
             Self::Note,
+            Self::Prune,
             Self::Rot { first: true },
             Self::Rot { first: false },
         ]);
         let mut targets = vec![None];
         for version in versions {
             targets.push(Some(version));
-            all.push(Self::Boot(Version(version)));
+            all.extend([Self::Boot(Version(version)), Self::Receive(version)]);
             all.extend([false, true].map(|forced| Self::Stage { version, forced }));
         }
         for version in targets {
@@ -122,13 +134,14 @@ impl Model {
         }
     }
 
-    /// A device as `prepare` leaves it.
+    /// A device as `prepare` leaves it, with all versions received.
     pub fn start(&self) -> Device {
         Device {
             medium: Medium::prepared(self.library.shape(&Record::default())),
             up: true,
             running: None,
             ran: false,
+            gone: 0,
         }
     }
 
@@ -137,8 +150,15 @@ impl Model {
         let medium = &device.medium;
         let record = medium.current().map(|held| held.shape);
         match op {
+            // Without a receipt there is nothing to put on trial.
+            Op::Stage { version, .. }
+            | Op::Rollback {
+                version: Some(version),
+                ..
+            } if device.has_lost(version) => false,
             Op::Boot(_) => !device.up,
-            Op::Down | Op::Cancel | Op::Note => device.up,
+            Op::Down | Op::Cancel | Op::Note | Op::Prune => device.up,
+            Op::Receive(version) => device.up && device.has_lost(version),
             // In a boot that was not counted, asking again is what going down and
             // booting is.
             Op::AskAgain(_) => {
@@ -177,11 +197,13 @@ impl Model {
             Op::Rot { first } => {
                 next.medium = device.medium.rot(first);
                 if next.medium.current().is_none() {
-                    next.medium.blessed = self.kept(fate);
+                    next.medium.blessed = self.kept(device, fate);
                 }
             }
             Op::Boot(how) => self.boot(&mut next, how, fate, false)?,
             Op::AskAgain(how) => self.boot(&mut next, how, fate, true)?,
+            Op::Prune => self.prune(&mut next, fate)?,
+            Op::Receive(version) => next.gone &= !(1 << version),
             _ => self.command(&mut next, op, fate)?,
         }
         if !fate.has_power() {
@@ -197,11 +219,18 @@ impl Model {
     }
 
     /// What `record.blessed` turns out to hold once both copies are lost: whatever
-    /// a bless may ever have kept, or nothing.
-    fn kept(&self, fate: &Fate) -> Option<Shape> {
-        let kept = &self.library.kept;
+    /// a bless may ever have kept, or nothing. It names nothing that was deleted:
+    /// prune leaves alone what it names, whatever that is (`prune`), and a bless
+    /// keeps nothing that was deleted before (`standing`).
+    fn kept(&self, device: &Device, fate: &Fate) -> Option<Shape> {
+        let kept: Vec<_> = self
+            .library
+            .kept
+            .iter()
+            .filter(|shape| shape.roles() & device.gone == 0)
+            .collect();
         let at = fate.choose(kept.len() + 1).checked_sub(1)?;
-        let shape = kept[at];
+        let shape = *kept[at];
         fate.note(Fact::Kept(shape.good, shape.fallback));
         Some(shape)
     }
@@ -225,7 +254,9 @@ impl Model {
         let plan = Plan {
             boot_id: boot(THIS_BOOT),
             named: match how {
-                How::Version(version) => Some(scope.deployment(version)),
+                How::Version(version) if !device.has_lost(version) => {
+                    Some(scope.deployment(version))
+                }
                 _ => None,
             },
             limits: scope.limits,
@@ -244,6 +275,7 @@ impl Model {
             by_operator: plan.select.is_some(),
             again,
             ran: device.ran,
+            gone: device.gone,
             mounted: mounted.map(|run| run.version),
             tried: Tried::default(),
             violation: None,
@@ -275,7 +307,7 @@ impl Model {
         Ok(())
     }
 
-    fn command(&self, device: &mut Device, op: Op, fate: &Fate) -> Result<(), Violation> {
+    pub fn command(&self, device: &mut Device, op: Op, fate: &Fate) -> Result<(), Violation> {
         let scope = &self.library.scope;
         let overrides = |forced| Overrides {
             quarantined: forced,
@@ -304,6 +336,7 @@ impl Model {
             by_operator: false,
             again: false,
             ran: false,
+            gone: device.gone,
             mounted: None,
             tried: Tried::default(),
             violation: None,
@@ -333,6 +366,7 @@ pub struct Around<'a> {
     by_operator: bool,
     again: bool,
     ran: bool,
+    gone: u8,
     mounted: Option<V>,
     tried: Tried,
     violation: Option<Violation>,
@@ -370,6 +404,10 @@ impl Host for Around<'_> {
         }
         if self.tried.intact.contains(&version) {
             return Ok(());
+        }
+        if self.gone & 1 << version != 0 {
+            // Not noted as found missing: that would excuse a rescue.
+            return Err(Unfit::Candidate(Outcome::Missing, String::new()));
         }
         match self.fate.choose(3) {
             0 => {}
@@ -436,7 +474,10 @@ impl Host for Around<'_> {
         for version in fallback.into_iter().chain(good) {
             history.line(&blessed(&scope.deployment(version)));
         }
-        let known = |digest: &Digest| Some(scope.deployment(number(digest)));
+        let known = |digest: &Digest| {
+            let version = number(digest);
+            (self.gone & 1 << version == 0).then(|| scope.deployment(version))
+        };
         history.rebuild(known)
     }
 

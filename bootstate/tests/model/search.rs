@@ -15,7 +15,7 @@ use crate::check::Violation;
 use crate::fate::Fate;
 use crate::liveness::Liveness;
 use crate::play::{Device, Model, Op};
-use crate::shape::{RunShape, V};
+use crate::shape::{self, RunShape, V};
 use crate::words::Words;
 
 /// What a search found.
@@ -211,7 +211,7 @@ impl<'a> Search<'a> {
 
 /// All renumberings of versions that no decision could notice: those that keep
 /// the epochs. Digests are only compared.
-fn renumberings(epochs: &[u32]) -> Vec<Vec<V>> {
+pub fn renumberings(epochs: &[u32]) -> Vec<Vec<V>> {
     let mut found = vec![Vec::new()];
     for &epoch in epochs {
         let longer = found.iter().flat_map(|so_far: &Vec<V>| {
@@ -236,6 +236,7 @@ fn canonical(device: &Device, renumberings: &[Vec<V>]) -> Device {
                 version: to[usize::from(run.version)],
                 ..run
             }),
+            gone: shape::renumbered(device.gone, to),
             ..*device
         })
     };

@@ -96,6 +96,22 @@ pub fn number(digest: &Digest) -> V {
     digest.0[0]
 }
 
+/// A set of versions. Bit n: version n.
+pub fn set(versions: impl IntoIterator<Item = Option<V>>) -> u8 {
+    versions
+        .into_iter()
+        .flatten()
+        .fold(0, |set, version| set | 1 << version)
+}
+
+/// The same set under other numbers.
+pub fn renumbered(set: u8, to: &[V]) -> u8 {
+    (0..)
+        .zip(to)
+        .filter(|(bit, _)| set & 1 << bit != 0)
+        .fold(0, |set, (_, new)| set | 1 << new)
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TrialShape {
     pub version: V,
@@ -233,9 +249,6 @@ impl Shape {
     /// The same with other numbers for the versions.
     pub fn renumbered(self, to: &[V]) -> Self {
         let new = |version: V| to[usize::from(version)];
-        let quarantine = (0..8)
-            .filter(|bit| self.quarantine & 1 << bit != 0)
-            .fold(0, |set, bit| set | 1 << new(bit));
         Self {
             good: self.good.map(new),
             fallback: self.fallback.map(new),
@@ -243,7 +256,7 @@ impl Shape {
                 version: new(trial.version),
                 ..trial
             }),
-            quarantine,
+            quarantine: renumbered(self.quarantine, to),
             last: match self.last {
                 LastShape::This {
                     chosen: Some((role, version)),
@@ -267,6 +280,16 @@ impl Shape {
     /// Whether this boot's run of a trial is counted in it.
     pub fn has_counted(&self, version: V) -> bool {
         matches!(self.last, LastShape::This { chosen: Some((Role::Trial, counted)), .. } if counted == version)
+    }
+
+    /// What a boot may fall back on. Bit n: version n.
+    pub fn roles(&self) -> u8 {
+        set([self.good, self.fallback])
+    }
+
+    /// All that it names, the trial as well.
+    pub fn named(&self) -> u8 {
+        set([self.good, self.fallback, self.trial.map(|t| t.version)])
     }
 
     pub fn is_quarantined(&self, version: V) -> bool {

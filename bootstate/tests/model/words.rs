@@ -2,7 +2,7 @@
 
 use op_dbus_bootstate::store::Copy;
 
-use crate::fate::{Fact, Health, Slip};
+use crate::fate::{Fact, Health, Keeper, Slip};
 use crate::medium::Medium;
 use crate::play::{Device, How, Op};
 use crate::shape::{Role, Scope, V};
@@ -59,6 +59,8 @@ impl<'a> Words<'a> {
             Op::OrderlyShutdown => "orderly shutdown".to_owned(),
             Op::Note => "a command that only logs".to_owned(),
             Op::Rot { .. } => "a copy of the record rots".to_owned(),
+            Op::Prune => "prune".to_owned(),
+            Op::Receive(version) => format!("receive {}", self.name(version)),
         }
     }
 
@@ -113,6 +115,16 @@ impl<'a> Words<'a> {
                 "both are lost, and record.blessed says {} is good",
                 good.map_or_else(|| "nothing".to_owned(), |v| self.name(v))
             ),
+            Fact::Keeper(Keeper::Nobody) => "nobody else needs a version".to_owned(),
+            Fact::Keeper(Keeper::Pin(version)) => format!("{} is pinned", self.name(version)),
+            Fact::Keeper(Keeper::Mount(version)) => format!("{} is mounted", self.name(version)),
+            Fact::Keeper(Keeper::Blessed(good, fallback)) => {
+                let both = good.into_iter().chain(fallback);
+                let names: Vec<_> = both.map(|version| self.name(version)).collect();
+                format!("record.blessed names {}", names.join(" and "))
+            }
+            Fact::Pruned(version) => format!("{} is deleted", self.name(version)),
+            Fact::PruneCut => "power goes before the rest".to_owned(),
             Fact::Rebuilt(None, _) => "the audit log names no version".to_owned(),
             Fact::Rebuilt(Some(good), _) => {
                 format!("rebuilt from the audit log: {} is good", self.name(good))
