@@ -277,10 +277,10 @@ impl<'a> Bench<'a> {
 /// What a boot's command line has beyond the machine's own.
 fn options(boot: &Boot) -> String {
     let held = boot.fail.as_ref().filter(|fail| !fail.from.is_empty());
-    let hold = held.map(|fail| format!("{}{}", op_dbus_vm_guest::init::HOLD_KEY, fail.from));
+    let key = held.map(|fail| format!("{}{}", op_dbus_vm_guest::init::HOLD_KEY, fail.from));
     let words = [
         Some(boot.options.clone()).filter(|options| !options.is_empty()),
-        hold,
+        key,
     ];
     words.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }

@@ -41,6 +41,19 @@ fn random_cuts(lab: &Lab, suite: Suite, boots: &Boots) -> Result<(), Failed> {
     }
 }
 
+/// A control: where flushes are ignored, promises can't hold, and it is noticed.
+fn lying_disk(lab: &Lab, suite: Suite, boots: &Boots) -> Result<(), Failed> {
+    let directory = lab.directory(&format!("lying-disk-{}", suite.name()));
+    let mut state = State::new(suite.name(), 1);
+    state.lying_disk = true;
+    let state = lab.cut_power(state, &directory, 10, |_| ())?;
+    boots.count(state.totals.boots, state.totals.seconds);
+    if state.violations.is_empty() {
+        return Err("ten cuts of a disk that lies, and nothing was noticed".into());
+    }
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let boots = Arc::new(Boots::default());
     let (conclusion, sound) = op_dbus_tests::run(|lab| {
@@ -73,6 +86,14 @@ fn main() -> ExitCode {
             });
             tests.push(trial.with_ignored_flag(!always && !all()));
         }
+        let (boots, lab) = (Arc::clone(&boots), lab.clone());
+        tests.push(Trial::test(
+            "bookworm: a-lying-disk-is-noticed",
+            move || {
+                let lab = lab.ok_or_else(|| Failed::from("no lab"))?;
+                lying_disk(&lab, Suite::Bookworm, &boots)
+            },
+        ));
         tests
     });
     let (count, seconds) = boots.total();

@@ -27,6 +27,9 @@ pub(super) struct CutsArguments {
     /// Directory of a new run [default: target/vm/cuts-SUITE-SEED]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     directory: Option<PathBuf>,
+    /// A disk that ignores flushes, to see that violations are found
+    #[arg(long, conflicts_with = "resume")]
+    lying_disk: bool,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
@@ -34,24 +37,20 @@ pub(super) struct CutsArguments {
 
 pub(super) fn run(arguments: &CutsArguments) -> Result<()> {
     let lab = Lab::open()?;
-    let (state, directory) = match &arguments.resume {
-        Some(path) => {
-            let directory = path.parent().unwrap_or(path).to_owned();
-            (State::load(path)?, directory)
-        }
-        None => {
-            let name = format!("cuts-{}-{}", arguments.suite.name(), arguments.seed);
-            let directory = arguments.directory.clone();
-            let directory = directory.unwrap_or_else(|| lab.directory(&name));
-            (
-                State::new(arguments.suite.name(), arguments.seed),
-                directory,
-            )
-        }
+    let (state, directory) = if let Some(path) = &arguments.resume {
+        let directory = path.parent().unwrap_or(path).to_owned();
+        (State::load(path)?, directory)
+    } else {
+        let (suite, seed) = (arguments.suite.name(), arguments.seed);
+        let directory = arguments.directory.clone();
+        let directory = directory.unwrap_or_else(|| lab.directory(&format!("cuts-{suite}-{seed}")));
+        let mut state = State::new(suite, seed);
+        state.lying_disk = arguments.lying_disk;
+        (state, directory)
     };
     // Progress is for people, the summary may be for a program.
     let state = lab.cut_power(state, &directory, arguments.count, |line| {
-        eprintln!("{line}")
+        eprintln!("{line}");
     })?;
     let totals = &state.totals;
     if arguments.json {

@@ -55,7 +55,10 @@ impl Disks {
         };
         copy_sparse(&self.before(cut.number), &now)?;
         let log = self.log(cut.number);
-        let entries = logwrites::read(&log)?;
+        let mut entries = logwrites::read(&log)?;
+        if state.lying_disk {
+            entries.iter_mut().for_each(|entry| entry.flush = false);
+        }
         let entries = entries.get(..cut.position).ok_or_else(|| {
             let (found, path) = (entries.len(), log.display());
             Error::Host(format!(

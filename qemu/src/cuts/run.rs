@@ -30,6 +30,7 @@ pub struct Run<'a> {
     template: Arc<Template>,
     releases: PathBuf,
     patience: u32,
+    again: bool,
     tell: Box<dyn FnMut(&str) + 'a>,
 }
 
@@ -56,12 +57,19 @@ impl<'a> Run<'a> {
             template: parts.template,
             releases: parts.releases,
             patience: parts.patience,
+            again: false,
             tell: Box::new(tell),
         }
     }
 
     /// Goes on until `count` cuts are made, and checks the boot after the last.
+    /// When they are made already, that is all, and no file changes: a violation
+    /// can be seen again as often as one likes.
     pub fn go(&mut self, count: u32) -> Result<()> {
+        self.again = self.state.made >= count && self.state.cut.is_some();
+        if self.again {
+            return self.boot(false);
+        }
         loop {
             let start = Instant::now();
             let done = self.state.made >= count || self.state.violations.len() >= ENOUGH;
@@ -72,7 +80,6 @@ impl<'a> Run<'a> {
             self.boot(!done && !old)?;
             self.state.totals.seconds += start.elapsed().as_secs_f64();
         }
-        self.state.save(&self.directory)?;
         self.disks.remove()
     }
 
@@ -103,7 +110,7 @@ impl<'a> Run<'a> {
                 life.kill()?;
                 self.state.totals.requests.add(left);
                 self.state.new_device();
-                self.state.save(&self.directory)
+                self.save()
             }
             Err(Stop::Error(error)) => Err(error),
             Err(Stop::Cut) => Err(crate::Error::Host("a cut that was not asked for".into())),
@@ -219,7 +226,7 @@ impl<'a> Run<'a> {
         self.state.cut = Some(cut.clone());
         self.disks.book(&self.state, &cut, last.as_ref())?;
         let how = if end.acknowledged { "after" } else { "during" };
-        let line = format!(
+        let told = format!(
             "cut {:>5}  {how} {:<17} at request {:>4}, {:.1} s; the one before: {} durable, {} kept, {} torn, {} lost",
             cut.number,
             cut.during,
@@ -230,7 +237,7 @@ impl<'a> Run<'a> {
             left.torn,
             left.lost,
         );
-        (self.tell)(&line);
+        (self.tell)(&told);
         Ok(())
     }
 
@@ -240,7 +247,9 @@ impl<'a> Run<'a> {
         let consoles = [self.console(number), self.console(cut)];
         // As it was saved at the cut: the boot that failed has changed the totals.
         let saved = State::load(&self.disks.state()).unwrap_or_else(|_| self.state.clone());
-        self.disks.keep_evidence(&saved, &consoles, &evidence)?;
+        if !self.again {
+            self.disks.keep_evidence(&saved, &consoles, &evidence)?;
+        }
         let violation = Violation {
             cut,
             during: self
@@ -250,9 +259,13 @@ impl<'a> Run<'a> {
                 .map_or("a new device".to_owned(), |cut| cut.during.clone()),
             what,
             command: format!(
-                "op-dbus-vm cuts --seed {} --count {cut} --resume {}",
-                self.state.seed,
-                evidence.join("state.json").display()
+                "op-dbus-vm cuts --count {cut} --resume {}",
+                if self.again {
+                    self.disks.state()
+                } else {
+                    evidence.join("state.json")
+                }
+                .display()
             ),
         };
         (self.tell)(&format!(
@@ -261,6 +274,13 @@ impl<'a> Run<'a> {
         ));
         self.state.violations.push(violation);
         self.state.new_device();
+        self.save()
+    }
+
+    fn save(&self) -> Result<()> {
+        if self.again {
+            return Ok(());
+        }
         self.state.save(&self.directory)
     }
 

@@ -95,6 +95,10 @@ pub struct State {
     pub suite: String,
     /// The seed.
     pub seed: u64,
+    /// Whether the disk ignores flushes: then nothing can hold, and a run that
+    /// finds no violation is blind.
+    #[serde(default)]
+    pub lying_disk: bool,
     /// Cuts made.
     pub made: u32,
     /// The last one; none: the device is a new one.
@@ -119,6 +123,7 @@ impl State {
         Self {
             suite: suite.to_owned(),
             seed,
+            lying_disk: false,
             made: 0,
             cut: None,
             age: 0,
