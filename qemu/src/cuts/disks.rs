@@ -57,7 +57,9 @@ impl Disks {
         let log = self.log(cut.number);
         let mut entries = logwrites::read(&log)?;
         if state.lying_disk {
-            entries.iter_mut().for_each(|entry| entry.flush = false);
+            for entry in &mut entries {
+                entry.flush = false;
+            }
         }
         let entries = entries.get(..cut.position).ok_or_else(|| {
             let (found, path) = (entries.len(), log.display());
