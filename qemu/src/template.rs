@@ -11,10 +11,11 @@
 //! to each copy; migration to a file of all state but that memory
 //! (`x-ignore-shared`).
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nix::fcntl::{Flock, FlockArg};
 use op_dbus_vm_guest::init::TEMPLATE;
 use op_dbus_vm_guest::proto::{Event, Request, Start};
 use serde_json::{Value, json};
@@ -29,11 +30,15 @@ const BOOT: Duration = Duration::from_secs(300);
 /// How long saving its state may take.
 const SAVE: Duration = Duration::from_secs(120);
 
+/// How the directories of templates begin.
+const PREFIX: &str = "template-";
+
 /// A machine that waits, kept in files.
 #[derive(Debug)]
 pub struct Template {
     hardware: Hardware,
     state: PathBuf,
+    _lock: Flock<File>,
     _files: TempDir,
 }
 
@@ -43,11 +48,13 @@ impl Template {
     /// same number.
     pub fn make(mut hardware: Hardware, directory: &Path) -> Result<Self> {
         fs::create_dir_all(directory).at("make", directory)?;
+        remove_unused(directory)?;
         let files = tempfile::Builder::new()
-            .prefix("template-")
+            .prefix(PREFIX)
             .tempdir_in(directory)
             .at("make a directory in", directory)?;
         let directory = files.path();
+        let lock = lock(directory).at("lock", directory)?;
         let memory = directory.join("memory");
         let state = directory.join("machine");
         hardware.memory = Memory::Template(memory.clone());
@@ -85,6 +92,7 @@ impl Template {
         Ok(Self {
             hardware,
             state,
+            _lock: lock,
             _files: files,
         })
     }
@@ -108,10 +116,47 @@ impl Template {
     }
 }
 
+/// Locks the directory of a template for as long as somebody uses it.
+fn lock(directory: &Path) -> std::io::Result<Flock<File>> {
+    let file = File::open(directory)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, why)| why.into())
+}
+
+/// Removes what programs left that were killed.
+fn remove_unused(directory: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory).at("list", directory)? {
+        let entry = entry.at("list", directory)?;
+        let ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        // One that goes meanwhile, or is in use, is no concern of ours.
+        if ours && lock(&entry.path()).is_ok() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    Ok(())
+}
+
 fn ignore_shared(guest: &mut Guest) -> Result<()> {
     let capability = json!({"capability": "x-ignore-shared", "state": true});
     let arguments = json!({ "capabilities": [capability] });
     guest
         .execute("migrate-set-capabilities", &arguments)
         .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_uses_goes() {
+        let root = tempfile::tempdir().unwrap();
+        let [used, left, other] =
+            ["template-a", "template-b", "other"].map(|name| root.path().join(name));
+        for path in [&used, &left, &other] {
+            fs::create_dir(path).unwrap();
+        }
+        let _held = lock(&used).unwrap();
+        remove_unused(root.path()).unwrap();
+        assert!(used.exists() && other.exists() && !left.exists());
+    }
 }
