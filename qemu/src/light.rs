@@ -94,29 +94,40 @@ impl Light {
 
     /// A machine with a store's disk and one of releases.
     pub fn hardware(&self, store: &Path, releases: &Path, accelerator: Accelerator) -> Hardware {
-        let disk = |path: &Path, read_only| Disk {
-            path: path.to_owned(),
-            format: Format::Raw,
-            read_only,
-            log: None,
-            faults: Vec::new(),
-        };
-        Hardware {
-            accelerator,
-            processors: 1,
-            memory_mib: 320,
-            memory: Memory::Own,
-            kernel: self.kernel(),
-            initrd: self.initrd(),
-            command_line: format!("{KERNEL_OPTIONS} vm.releases=/dev/vdb"),
-            // Nobody writes to the first one either: what runs are copies.
-            disks: vec![disk(store, false), disk(releases, true)],
-        }
+        hardware(self.kernel(), self.initrd(), store, releases, accelerator)
     }
 
     /// The initramfs.
     pub fn initrd(&self) -> PathBuf {
         self.image.file("initrd")
+    }
+}
+
+/// A light machine of these files.
+pub fn hardware(
+    kernel: PathBuf,
+    initrd: PathBuf,
+    store: &Path,
+    releases: &Path,
+    accelerator: Accelerator,
+) -> Hardware {
+    let disk = |path: &Path, read_only| Disk {
+        path: path.to_owned(),
+        format: Format::Raw,
+        read_only,
+        log: None,
+        faults: Vec::new(),
+    };
+    Hardware {
+        accelerator,
+        processors: 1,
+        memory_mib: 320,
+        memory: Memory::Own,
+        kernel,
+        initrd,
+        command_line: format!("{KERNEL_OPTIONS} vm.releases=/dev/vdb"),
+        // Nobody writes to the first one either: what runs are copies.
+        disks: vec![disk(store, false), disk(releases, true)],
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::bench::{Bench, Make};
+use crate::bench::{self, Bench, Make};
 use crate::cache::Cache;
 use crate::cuts::run::{Parts, Run};
 use crate::debian::disk::Machine;
@@ -18,7 +18,7 @@ use crate::release::Releases;
 use crate::scenario::Scenario;
 use crate::template::Template;
 use crate::timeline::Timeline;
-use crate::{catalogue, cuts, prepared};
+use crate::{catalogue, cuts, light, prepared};
 
 /// A scenario to play.
 #[derive(Debug, Clone)]
@@ -171,12 +171,38 @@ impl Lab {
         tell: impl FnMut(&str),
     ) -> Result<cuts::state::State> {
         let suite = Suite::find(&state.suite)?;
-        let guest = self.light(suite, |_| ())?;
-        std::fs::create_dir_all(directory).at("make", directory)?;
+        let mut state = state;
+        if state.machine.as_os_str().is_empty() {
+            let guest = self.light(suite, |_| ())?;
+            std::fs::create_dir_all(directory).at("make", directory)?;
+            let machine = directory
+                .canonicalize()
+                .at("open", directory)?
+                .join("machine");
+            std::fs::create_dir_all(&machine).at("make", &machine)?;
+            for (from, name) in [
+                (guest.light.kernel(), "vmlinuz"),
+                (guest.light.initrd(), "initrd"),
+                (guest.disk(), "store.img"),
+                (self.releases.image(), "releases.img"),
+            ] {
+                bench::copy_sparse(&from, &machine.join(name))?;
+            }
+            state.machine = machine;
+        }
+        let file = |name: &str| state.machine.join(name);
+        let (prepared, releases) = (file("store.img"), file("releases.img"));
+        let hardware = light::hardware(
+            file("vmlinuz"),
+            file("initrd"),
+            &prepared,
+            &releases,
+            self.accelerator,
+        );
         let parts = Parts {
-            template: self.template(suite, &guest)?,
-            prepared: guest.disk(),
-            releases: self.releases.image(),
+            template: Arc::new(Template::make(hardware, directory)?),
+            prepared,
+            releases,
             patience: player::patience(),
         };
         let mut run = Run::new(state, directory, parts, tell);

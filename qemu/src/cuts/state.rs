@@ -93,6 +93,10 @@ impl Requests {
 pub struct State {
     /// Kernel of the guest: a Debian suite.
     pub suite: String,
+    /// Directory with the machine: kernel, initramfs, disks. A run that is resumed
+    /// has the programs and the releases that it began with.
+    #[serde(default)]
+    pub machine: PathBuf,
     /// The seed.
     pub seed: u64,
     /// Whether the disk ignores flushes: then nothing can hold, and a run that
@@ -122,6 +126,7 @@ impl State {
     pub fn new(suite: &str, seed: u64) -> Self {
         Self {
             suite: suite.to_owned(),
+            machine: PathBuf::new(),
             seed,
             lying_disk: false,
             made: 0,
