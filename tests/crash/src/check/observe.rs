@@ -68,7 +68,7 @@ pub struct Observation {
     pub exit: Option<i32>,
     /// What it said.
     pub boot: Seen,
-    /// Whether there is a store at all.
+    /// Whether there is a store at all, with all its directories.
     pub store: bool,
     /// The record's two copies after the boot.
     pub copies: Vec<Copy>,
@@ -124,7 +124,11 @@ pub fn observe(host: &Host, files: &[&str], ran: &mut Vec<Ran>) -> io::Result<Ob
     ran.push(first);
     seen.boot = boot(host, &mut seen.unreadable);
     let store = host.store();
-    seen.store = store.join("boot").is_dir();
+    // `prepare` makes one directory after the other; older kernels (6.1) commit
+    // the subvolume before what is in it.
+    seen.store = ["boot", "deploy", "overlays"]
+        .iter()
+        .all(|dir| store.join(dir).is_dir());
     if !seen.store {
         return Ok(seen);
     }
