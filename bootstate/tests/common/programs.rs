@@ -207,15 +207,14 @@ pub fn command<C: Copies, H: Host>(
     let is_stale = matches!(verdict, Verdict::Stale(..));
     let is_due = change.record.is_some() || is_repair || is_stale;
     let mut next = change.record.unwrap_or(start);
+    let mut is_written = is_due || has_events;
     if has_events && !host.log(!is_due) {
         next.attempts.clone_from(&record.attempts);
         next.attempts_dropped = record.attempts_dropped;
-        if !is_due {
-            return Answer::Done(change.outcome);
-        }
+        is_written = is_due;
     }
     let mut now = record;
-    if is_due || has_events {
+    if is_written {
         match copies.commit(base.as_ref(), next) {
             Ok(written) => now = written,
             Err(why) => return Answer::Failed(why),

@@ -14,8 +14,8 @@
 //! | `trial.origin` | decides about the overlay, not about the record |
 //! | causes and order in the quarantine | the cause is for people; order matters when all 16 places are taken |
 //!
-//! That table is not only argued: `abstraction` (in `long`) plays long stories on
-//! whole records and on shapes side by side.
+//! That table is not only argued: [`abstraction`](crate::abstraction) plays long
+//! stories on whole records and on shapes side by side.
 
 use std::collections::{BTreeSet, HashMap};
 
