@@ -221,3 +221,111 @@ fn a_newer_format_is_never_overwritten() {
         assert!(medium.writes.is_empty());
     }
 }
+
+/// Record 7 in both copies, and record 5 of the last bless.
+fn with_blessed() -> Medium {
+    let mut medium = Medium::holding(&record(7, 1));
+    *medium.copy(Copy::Blessed) = block(&record(5, 3));
+    medium
+}
+
+/// A damaged record.blessed changes nothing while a copy is there, and nobody
+/// writes because of it; it is of no use where both copies are lost.
+fn blessed_is_damaged(medium: &mut Medium, damage: &str) {
+    let verdict = load(&mut &mut *medium).verdict();
+    assert_eq!(verdict, Verdict::Intact(Box::new(record(7, 1))), "{damage}");
+    assert!(!Writer::new(&mut *medium).repair().unwrap(), "{damage}");
+    assert!(medium.writes.is_empty(), "{damage}");
+    for lost in [Copy::Zero, Copy::One] {
+        let held = medium.copy(lost).take();
+        let verdict = load(&mut &mut *medium).verdict();
+        assert_eq!(
+            verdict,
+            Verdict::OneCopy(Box::new(record(7, 1)), lost),
+            "{damage}"
+        );
+        *medium.copy(lost) = held;
+    }
+    let both = [Copy::Zero, Copy::One].map(|copy| medium.copy(copy).take());
+    assert_eq!(load(&mut &mut *medium).verdict(), Verdict::Lost, "{damage}");
+    let [zero, one] = both;
+    *medium.copy(Copy::Zero) = zero;
+    *medium.copy(Copy::One) = one;
+}
+
+#[test]
+fn every_bit_flip_of_the_blessed_copy_is_survived() {
+    let mut medium = with_blessed();
+    for bit in 0..BLOCK * 8 {
+        flip(&mut medium, Copy::Blessed, bit);
+        blessed_is_damaged(&mut medium, &format!("bit {bit}"));
+        flip(&mut medium, Copy::Blessed, bit);
+    }
+}
+
+#[test]
+fn every_truncation_of_the_blessed_copy_is_survived() {
+    let mut medium = with_blessed();
+    let whole = medium.copy(Copy::Blessed).clone().unwrap();
+    for length in 0..BLOCK {
+        *medium.copy(Copy::Blessed) = Some(whole[..length].to_vec());
+        blessed_is_damaged(&mut medium, &format!("{length} bytes"));
+    }
+}
+
+fn flip(medium: &mut Medium, copy: Copy, bit: usize) {
+    medium.copy(copy).as_mut().unwrap()[bit / 8] ^= 1 << (bit % 8);
+}
+
+/// What else may have become of a copy.
+fn damages(whole: &[u8]) -> Vec<Option<Vec<u8>>> {
+    let flipped = |bit: usize| {
+        let mut bytes = whole.to_vec();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        Some(bytes)
+    };
+    vec![
+        None,
+        Some(whole[..512].to_vec()),
+        flipped(70),
+        flipped(BLOCK * 8 - 1),
+    ]
+}
+
+/// Every bit of one copy with other damage to the other one, and every bit of both
+/// alike: the last bless counts, and nothing is made of the remains.
+#[test]
+fn two_damaged_copies_fall_back_on_the_last_bless() {
+    let mut medium = with_blessed();
+    let whole = medium.copy(Copy::Zero).clone().unwrap();
+    let expected = Verdict::Rebuilt(Box::new(record(5, 3)));
+    let mut pairs = 0;
+    for (flipped, other) in [(Copy::Zero, Copy::One), (Copy::One, Copy::Zero)] {
+        for damage in damages(&whole) {
+            medium.copy(other).clone_from(&damage);
+            for bit in 0..BLOCK * 8 {
+                flip(&mut medium, flipped, bit);
+                let verdict = load(&mut &mut medium).verdict();
+                assert_eq!(verdict, expected, "bit {bit} of {flipped:?}, {damage:?}");
+                flip(&mut medium, flipped, bit);
+                pairs += 1;
+            }
+        }
+        *medium.copy(other) = Some(whole.clone());
+    }
+    for bit in 0..BLOCK * 8 {
+        for copy in [Copy::Zero, Copy::One] {
+            flip(&mut medium, copy, bit);
+        }
+        assert_eq!(
+            load(&mut &mut medium).verdict(),
+            expected,
+            "bit {bit} of both"
+        );
+        for copy in [Copy::Zero, Copy::One] {
+            flip(&mut medium, copy, bit);
+        }
+        pairs += 1;
+    }
+    println!("{pairs} pairs");
+}

@@ -140,7 +140,7 @@ fn class(disk: &Disk) -> Vec<Option<Vec<u8>>> {
 #[test]
 fn one_error_at_any_call_is_survived() {
     let mut checks = Checks::default();
-    for start in Start::ALL {
+    for start in Start::all() {
         let disk = start.disk();
         let promise = Promise::of(&disk);
         for what in Act::ALL {
@@ -167,7 +167,7 @@ fn a_second_error_while_recovering_is_survived() {
     let mut first = Checks::default();
     let mut second = Checks::default();
     let mut seen = HashSet::new();
-    for start in Start::ALL {
+    for start in Start::all() {
         let disk = start.disk();
         let promise = Promise::of(&disk);
         for what in Act::ALL {

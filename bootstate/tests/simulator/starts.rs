@@ -8,8 +8,16 @@ use crate::acts::running;
 use crate::common::deployment;
 use crate::disk::Disk;
 
+/// The files, and what the newer copy says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub struct Start {
+    files: Files,
+    /// A trial runs; without one, a stage has something to write.
+    trial: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Files {
     Intact,
     /// Power went between two writes.
     ZeroNewer,
@@ -21,8 +29,8 @@ pub enum Start {
     AllLost,
 }
 
-impl Start {
-    pub const ALL: [Self; 7] = [
+impl Files {
+    const ALL: [Self; 7] = [
         Self::Intact,
         Self::ZeroNewer,
         Self::OneNewer,
@@ -32,18 +40,41 @@ impl Start {
         Self::AllLost,
     ];
 
-    pub fn disk(self) -> Disk {
-        let block = |record: &Record| -> Block { codec::encode(record).unwrap() };
-        let (old, new, kept) = (block(&older()), block(&newer()), block(&blessed()));
+    fn holding(self, old: &Block, new: &Block, kept: &Block) -> Disk {
         match self {
-            Self::Intact => Disk::holding(Some(&new), Some(&new), Some(&kept)),
-            Self::ZeroNewer => Disk::holding(Some(&new), Some(&old), Some(&kept)),
-            Self::OneNewer => Disk::holding(Some(&old), Some(&new), Some(&kept)),
-            Self::ZeroLost => Disk::holding(None, Some(&new), Some(&kept)),
-            Self::OneLost => Disk::holding(Some(&new), None, Some(&kept)),
-            Self::BothLost => Disk::holding(None, None, Some(&kept)),
+            Self::Intact => Disk::holding(Some(new), Some(new), Some(kept)),
+            Self::ZeroNewer => Disk::holding(Some(new), Some(old), Some(kept)),
+            Self::OneNewer => Disk::holding(Some(old), Some(new), Some(kept)),
+            Self::ZeroLost => Disk::holding(None, Some(new), Some(kept)),
+            Self::OneLost => Disk::holding(Some(new), None, Some(kept)),
+            Self::BothLost => Disk::holding(None, None, Some(kept)),
             Self::AllLost => Disk::default(),
         }
+    }
+}
+
+impl Start {
+    pub fn all() -> impl Iterator<Item = Self> {
+        let with = |trial| move |files| Self { files, trial };
+        let without = Files::ALL.into_iter().filter(|&files| {
+            // The same as with a trial: no copy is left to name one.
+            !matches!(files, Files::BothLost | Files::AllLost)
+        });
+        Files::ALL
+            .into_iter()
+            .map(with(true))
+            .chain(without.map(with(false)))
+    }
+
+    pub fn disk(self) -> Disk {
+        let block = |record: &Record| -> Block { codec::encode(record).unwrap() };
+        let (old, new) = if self.trial {
+            (older(), newer())
+        } else {
+            (settled(6), settled(7))
+        };
+        self.files
+            .holding(&block(&old), &block(&new), &block(&blessed()))
     }
 }
 
@@ -54,6 +85,15 @@ fn blessed() -> Record {
         good: Some(deployment(1)),
         fallback: Some(deployment(0)),
         ..Record::default()
+    }
+}
+
+/// Nothing is on trial; good has been started so often without a verdict.
+fn settled(sequence: u64) -> Record {
+    Record {
+        sequence,
+        good_unblessed: u8::try_from(sequence - 5).unwrap(),
+        ..blessed()
     }
 }
 
