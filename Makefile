@@ -88,7 +88,7 @@ test-fast: lint ## Everything without a virtual machine
 	scripts/run-tests $(CARGO) test --locked --workspace --exclude op-dbus-tests
 
 .PHONY: test-model
-test-model: deps-build ## The state machine searched to closure: also two and three versions
+test-model: deps-build ## The state machine searched to closure, with two and three versions too (minutes)
 	scripts/run-tests $(CARGO) test --locked -p op-dbus-bootstate --test model -- --include-ignored --nocapture
 
 SECONDS := 60
