@@ -137,6 +137,19 @@ fn class(disk: &Disk) -> Vec<Option<Vec<u8>>> {
     disk.files().into_iter().map(valid).collect()
 }
 
+/// Else its errors would strike a command that was refused before it wrote.
+#[test]
+fn a_stage_writes_wherever_none_is_on_trial() {
+    let mut starts = 0;
+    for start in Start::all().filter(|start| start.takes_a_stage()) {
+        let called = calls(Act::Stage, &start.disk());
+        let writes = called.iter().filter(|call| matches!(call, Call::Write(_)));
+        assert!(writes.count() >= 2, "{start:?}: {called:?}");
+        starts += 1;
+    }
+    assert_eq!(starts, 7);
+}
+
 #[test]
 fn one_error_at_any_call_is_survived() {
     let mut checks = Checks::default();

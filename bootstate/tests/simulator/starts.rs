@@ -66,6 +66,11 @@ impl Start {
             .chain(without.map(with(false)))
     }
 
+    /// Whether a stage is not refused: nothing that has run is on trial.
+    pub fn takes_a_stage(self) -> bool {
+        !self.trial || matches!(self.files, Files::BothLost | Files::AllLost)
+    }
+
     pub fn disk(self) -> Disk {
         let block = |record: &Record| -> Block { codec::encode(record).unwrap() };
         let (old, new) = if self.trial {
