@@ -396,9 +396,20 @@ fn rule_5_and_6_bind_to_the_boot_and_the_version() {
     ));
     let other = Running {
         digest: deployment(9).digest,
-        ..running
+        ..running.clone()
     };
     assert!(bless(&record, &other).is_err());
+    // In the record, too, but not what this boot was counted for.
+    let good = Running {
+        slot: Slot::Good,
+        version: deployment(1).version,
+        digest: deployment(1).digest,
+        ..running
+    };
+    assert!(matches!(
+        bless(&record, &good),
+        Err(Refusal::OtherBoot { .. })
+    ));
 }
 
 #[test]

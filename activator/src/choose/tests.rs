@@ -65,7 +65,9 @@ impl World for Faulty {
             };
             assert_eq!(counted.choice, choice, "a trial never runs uncounted");
         }
-        match self.fates[usize::from(deployment.digest.0[0])] {
+        let fate = self.fates[usize::from(deployment.digest.0[0])];
+        assert_ne!(fate, Fate::Altered, "never what is not what was published");
+        match fate {
             Fate::Unmountable => Err(Unfit::Candidate(
                 Outcome::ActivationFailed,
                 "unmountable".to_owned(),
