@@ -171,7 +171,12 @@ fn serve<M: Medium>(
         .spawn(move || forget_on_demand(&notifier, &forgets))?;
     send(socket, &mount)?;
     drop((mount, filesystem));
-    session.run()
+    match session.run() {
+        // The last request was being read while the file system ended
+        // (fuse_dev_do_read()); without one, fuser tells of a regular end.
+        Err(why) if why.kind() == io::ErrorKind::ConnectionAborted => Ok(()),
+        ended => ended,
+    }
 }
 
 fn forget_on_demand(notifier: &Notifier, forgets: &Receiver<Forget>) {
