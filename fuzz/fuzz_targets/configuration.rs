@@ -32,7 +32,7 @@ fuzz_target!(|data: &[u8]| {
         // What was salvaged has nothing of the part with the mistake.
         (_, Ok((salvaged, Some(_)))) => {
             assert!(salvaged.links.is_empty());
-            let usual = Config::parse("[store]\ndevice = \"LABEL=x\"").expect("the least there is");
+            let usual = Config::parse("[store]\ndevice = \"/dev/vda\"").expect("the least there is");
             assert_eq!(salvaged.limits(), usual.limits());
         }
         (_, Ok((_, None))) => panic!("no mistake only at boot"),
