@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use libtest_mimic::{Failed, Trial};
 use op_dbus_tests::{Boots, all};
@@ -15,15 +14,15 @@ use op_dbus_vm::suite::{Chosen, Lab};
 /// How many power cuts a run of this program makes for each kernel.
 const CUTS: u32 = 50;
 
-/// Random power cuts, of another story each day; a violation says how it is seen
-/// again.
+/// The story of `make test`, the same for everybody: what a longer search with
+/// other seeds finds is a bug to look into, not a reason why a change can't land.
+const SEED: u64 = 20_780;
+
+/// Random power cuts; a violation says how it is seen again.
 fn random_cuts(lab: &Lab, suite: Suite, boots: &Boots) -> Result<(), Failed> {
-    let days = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs() / 86_400);
     let seed = match std::env::var("OP_DBUS_SEED") {
         Ok(text) => text.parse()?,
-        Err(_) => days,
+        Err(_) => SEED,
     };
     let directory = lab.directory(&format!("random-cuts-{}", suite.name()));
     let state = State::new(suite.name(), seed);
