@@ -7,15 +7,15 @@ use op_dbus_bootstate::cmdline::Select;
 use op_dbus_bootstate::codec;
 use op_dbus_bootstate::record::{Limits, Outcome};
 use op_dbus_bootstate::store::{Copy, Writer, load};
-use op_dbus_bootstate::transition::{Overrides, Running};
+use op_dbus_bootstate::transition::Running;
 use op_dbus_bootstate::{Deployment, Record, Slot};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
-use crate::common::programs::{self, Answer, Command, Host, Plan};
+use crate::common::programs::{self, Answer, Host, Plan};
 use crate::common::{Fault, Medium, boot};
 use crate::medium::SEQUENCE;
-use crate::play::{How, Op};
+use crate::play::{How, Op, command};
 use crate::shape::{Records, RunShape, Scope, Shape, THIS_BOOT, V, number};
 
 fn scope() -> impl Strategy<Value = Scope> {
@@ -225,27 +225,6 @@ fn plan(scope: &Scope, how: How, now: u8) -> Plan {
         named,
         limits: scope.limits,
         read_only: how == How::ReadOnly,
-    }
-}
-
-fn command(scope: &Scope, op: Op) -> Command {
-    let overrides = |forced| Overrides {
-        quarantined: forced,
-        old_epoch: forced,
-    };
-    match op {
-        Op::Stage { version, forced } => {
-            Command::Stage(scope.deployment(version), overrides(forced))
-        }
-        Op::Rollback { version, forced } => Command::Rollback(
-            version.map(|version| scope.deployment(version)),
-            overrides(forced),
-        ),
-        Op::Cancel => Command::Cancel,
-        Op::Bless => Command::Bless,
-        Op::Condemn => Command::Condemn,
-        Op::OrderlyShutdown => Command::OrderlyShutdown,
-        _ => Command::Note,
     }
 }
 

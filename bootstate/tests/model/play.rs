@@ -17,7 +17,7 @@ use crate::common::programs::{Answer, Command, Host, Plan};
 use crate::fate::{Fact, Fate, Health};
 use crate::faults::DriverFault;
 use crate::medium::{Library, Medium};
-use crate::shape::{RunShape, Shape, THIS_BOOT, V, number};
+use crate::shape::{RunShape, Scope, Shape, THIS_BOOT, V, number};
 
 /// Everything the search remembers of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -309,24 +309,7 @@ impl Model {
 
     pub fn command(&self, device: &mut Device, op: Op, fate: &Fate) -> Result<(), Violation> {
         let scope = &self.library.scope;
-        let overrides = |forced| Overrides {
-            quarantined: forced,
-            old_epoch: forced,
-        };
-        let command = match op {
-            Op::Stage { version, forced } => {
-                Command::Stage(scope.deployment(version), overrides(forced))
-            }
-            Op::Rollback { version, forced } => Command::Rollback(
-                version.map(|version| scope.deployment(version)),
-                overrides(forced),
-            ),
-            Op::Cancel => Command::Cancel,
-            Op::Bless => Command::Bless,
-            Op::Condemn => Command::Condemn,
-            Op::OrderlyShutdown => Command::OrderlyShutdown,
-            _ => Command::Note,
-        };
+        let command = command(scope, op);
         let running = device.running.map(|run| run.running(scope));
         let medium = RefCell::new(device.medium);
         let mut around = Around {
@@ -495,4 +478,26 @@ fn blessed(deployment: &Deployment) -> Line {
     let event = Event::about(Kind::Blessed, deployment, "");
     let (line, _) = audit::append(AuditHead::default(), event, "test", "now", None).unwrap();
     serde_json::from_str(&line).unwrap()
+}
+
+/// What an event tells the programs to do; those that are no command only note.
+pub fn command(scope: &Scope, op: Op) -> Command {
+    let overrides = |forced| Overrides {
+        quarantined: forced,
+        old_epoch: forced,
+    };
+    match op {
+        Op::Stage { version, forced } => {
+            Command::Stage(scope.deployment(version), overrides(forced))
+        }
+        Op::Rollback { version, forced } => Command::Rollback(
+            version.map(|version| scope.deployment(version)),
+            overrides(forced),
+        ),
+        Op::Cancel => Command::Cancel,
+        Op::Bless => Command::Bless,
+        Op::Condemn => Command::Condemn,
+        Op::OrderlyShutdown => Command::OrderlyShutdown,
+        _ => Command::Note,
+    }
 }
