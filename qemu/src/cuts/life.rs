@@ -165,27 +165,22 @@ impl Life {
         Ok(answer.map(|exit| exit.stdout))
     }
 
-    /// Checks the booted device against what may be; which of it is the case.
-    pub(super) fn check(&mut self, possible: &[Facts], depth: Depth) -> Result<Facts, Stop> {
+    /// Checks the booted device against what may be; what of it still may be.
+    pub(super) fn check(&mut self, possible: &[Facts], depth: Depth) -> Result<Vec<Facts>, Stop> {
         let note = self.read(NOTE)?;
         let status = self.run(&["op-dbus-stage", "status", "--json"])?;
         let seen = seen::read(&status, note.as_deref()).map_err(Stop::Violation)?;
-        let mut facts = seen::settle(possible, &seen).map_err(Stop::Violation)?;
+        let possible = seen::settle(possible, &seen).map_err(Stop::Violation)?;
         self.keeps(&seen)?;
-        if let Some(version) = facts.running() {
+        if let Some(version) = seen.facts.running() {
             let found = self.read(VERSION)?;
             if found.as_deref() != Some(version) {
                 let what = format!("{version} runs, and {VERSION} says {found:?}");
                 return Err(Stop::Violation(what));
             }
         }
-        // What else is in overlays was settled long ago or will be made anew.
-        if let Some(version) = facts.running().map(str::to_owned) {
-            facts.notes.remove(&version);
-            facts.notes.extend(note.map(|note| (version, note)));
-        }
         // A version without its name is rightly said to be missing.
-        if depth != Depth::Shallow && facts.nameless.is_empty() {
+        if depth != Depth::Shallow && seen.facts.nameless.is_empty() {
             self.run(&["op-dbus-stage", "audit", "verify"])?;
             let deep: &[&str] = if depth == Depth::Deep {
                 &["--deep"]
@@ -195,7 +190,7 @@ impl Life {
             self.run(&[&["op-dbus-stage", "verify"], deep].concat())?;
         }
         self.complaints()?;
-        Ok(facts)
+        Ok(possible)
     }
 
     fn keeps(&mut self, seen: &Seen) -> Result<(), Stop> {

@@ -148,10 +148,15 @@ impl<'a> Run<'a> {
             Err(other) => return Err(other),
         }
         self.learn("boot", life.requests());
-        let mut facts = match life.check(&after, depth(number)) {
-            Ok(facts) => facts,
+        let mut possible = match life.check(&after, depth(number)) {
+            Ok(possible) => possible,
             Err(Stop::Cut) => return Ok(Some(ended(life.place(false), "boot", true, after))),
             Err(other) => return Err(other),
+        };
+        // They differ only in files that nothing looks at in this boot, so that
+        // whatever is done now does the same to each.
+        let Some(mut facts) = possible.first().cloned() else {
+            return Err(Stop::Violation("nothing is possible".into()));
         };
         let role = facts
             .boot
@@ -178,14 +183,20 @@ impl<'a> Run<'a> {
                 Ok(()) => {}
                 Err(Stop::Cut) => {
                     let position = life.place(place.per_cent(75));
-                    return Ok(Some(ended(position, last, false, facts.during(&deed))));
+                    let left = possible.iter().flat_map(|facts| facts.during(&deed));
+                    return Ok(Some(ended(position, last, false, left.collect())));
                 }
                 Err(other) => return Err(other),
             }
             self.learn(last, life.requests() - begun);
+            for facts in &mut possible {
+                if let Some(after) = facts.after(&deed) {
+                    *facts = after;
+                }
+            }
             facts = facts.after(&deed).unwrap_or(facts);
         }
-        Ok(Some(ended(life.place(false), last, true, vec![facts])))
+        Ok(Some(ended(life.place(false), last, true, possible)))
     }
 
     /// A little beyond what such a part of a life has mostly made.

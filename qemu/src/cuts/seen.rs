@@ -112,17 +112,24 @@ pub fn read(status: &str, note: Option<&str>) -> Result<Seen, String> {
     })
 }
 
-/// Which of the possible facts are the case; else what each of them expects.
-pub fn settle(possible: &[Facts], seen: &Seen) -> Result<Facts, String> {
+/// Which of the possible facts may be the case; else what each of them expects.
+/// Those that are left differ only in what can't be seen now: the user's file in
+/// overlays of other versions than the running one.
+pub fn settle(possible: &[Facts], seen: &Seen) -> Result<Vec<Facts>, String> {
+    let mut fit = Vec::new();
     let mut expected = Vec::new();
     for facts in possible {
         let differences = differences(facts, &seen.facts);
         if differences.is_empty() {
-            return Ok(facts.clone());
+            fit.push(facts.clone());
+        } else {
+            expected.push(differences.join("; "));
         }
-        expected.push(differences.join("; "));
     }
-    Err(expected.join("\n  or "))
+    if fit.is_empty() {
+        return Err(expected.join("\n  or "));
+    }
+    Ok(fit)
 }
 
 fn differences(facts: &Facts, seen: &Facts) -> Vec<String> {
@@ -187,13 +194,29 @@ mod tests {
         let seen = read(&status().to_string(), Some("x")).unwrap();
         assert_eq!((seen.lines, seen.sequence), (3, 9));
         let before = Facts::begin("v1");
-        assert_eq!(settle(&[before.clone(), facts.clone()], &seen), Ok(facts));
+        assert_eq!(
+            settle(&[before.clone(), facts.clone()], &seen),
+            Ok(vec![facts.clone()])
+        );
         let why = settle(&[before], &seen).unwrap_err();
         assert!(
             why.contains("unblessed boots of good must be 0 and is 1"),
             "{why}"
         );
         assert!(why.contains("the user's file must be None"), "{why}");
+    }
+
+    #[test]
+    fn what_cannot_be_seen_now_stays_open() {
+        // The power went while the file was written; then another version runs.
+        let mut written = Facts::begin("v1").booted();
+        written.notes.insert("v1".into(), "x".into());
+        let mut lost = written.clone();
+        written.notes.insert("v0".into(), "y".into());
+        lost.notes.remove("v0");
+        let possible = [lost, written];
+        let seen = read(&status().to_string(), Some("x")).unwrap();
+        assert_eq!(settle(&possible, &seen), Ok(possible.to_vec()));
     }
 
     #[test]
