@@ -43,10 +43,19 @@ pub struct Config {
     /// What makes a boot healthy.
     #[serde(default)]
     pub health: Health,
+    /// What a version's overlay begins with.
+    #[serde(default)]
+    pub overlay: Overlay,
     /// `[receive]`: op-dbus-stage's own, and checked by it. Not looked at here,
     /// because every kind of value makes the early-boot programs larger.
     #[serde(default)]
     pub receive: IgnoredAny,
+    /// `[lint]`: likewise.
+    #[serde(default)]
+    pub lint: IgnoredAny,
+    /// `[prune]`: likewise.
+    #[serde(default)]
+    pub prune: IgnoredAny,
 }
 
 /// `[store]`
@@ -214,6 +223,28 @@ impl Default for Health {
             deadline_seconds: 300,
         }
     }
+}
+
+/// `[overlay]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Overlay {
+    /// What the overlay of a version on trial begins with.
+    pub mode: Mode,
+    /// Paths within the version's tree that are the same for every version:
+    /// relative, plain, none below another.
+    pub shared_paths: Vec<String>,
+}
+
+/// What the overlay of a version on trial begins with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// The changes made to good.
+    #[default]
+    Carry,
+    /// Nothing.
+    Fresh,
 }
 
 /// Why there is no configuration.

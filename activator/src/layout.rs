@@ -72,6 +72,26 @@ impl Layout {
         self.overlay(version).join("work")
     }
 
+    /// `<store>/plans`
+    pub fn plans_dir(&self) -> PathBuf {
+        self.store.join("plans")
+    }
+
+    /// `<store>/plans/<version>`: an encoded [`crate::overlay::plan::Plan`].
+    pub fn plan(&self, version: &Version) -> PathBuf {
+        self.plans_dir().join(version.as_str())
+    }
+
+    /// `<store>/shared`
+    pub fn shared_dir(&self) -> PathBuf {
+        self.store.join("shared")
+    }
+
+    /// `<store>/shared/<escaped path>`: the subvolume of a shared path.
+    pub fn shared(&self, path: &str) -> PathBuf {
+        self.shared_dir().join(escaped(path))
+    }
+
     /// `<store>/incoming`: the private receive area.
     pub fn incoming_dir(&self) -> PathBuf {
         self.store.join("incoming")
@@ -150,6 +170,32 @@ impl Layout {
     }
 }
 
+/// A path as one file name, as systemd escapes it (systemd.unit(5)): `/` becomes
+/// `-`; what is neither alphanumeric nor one of `:_.`, and a dot at the beginning,
+/// becomes `\xNN`.
+pub fn escaped(path: &str) -> String {
+    const HEX: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+    ];
+    let digit = |byte: u8| HEX.get(usize::from(byte)).copied().unwrap_or('0');
+    let mut name = String::new();
+    for byte in path.trim_matches('/').bytes() {
+        match byte {
+            b'/' => name.push('-'),
+            b'.' if name.is_empty() => name.push_str("\\x2e"),
+            _ if byte.is_ascii_alphanumeric() || b":_.".contains(&byte) => {
+                name.push(char::from(byte));
+            }
+            _ => {
+                name.push_str("\\x");
+                name.push(digit(byte >> 4));
+                name.push(digit(byte & 15));
+            }
+        }
+    }
+    name
+}
+
 /// How names in [`Layout::manifests_dir`] end that are receipts.
 pub const RECEIPT_SUFFIX: &str = ".deployment.json";
 
@@ -182,7 +228,26 @@ mod tests {
         is(layout.activation(), "/run/op-dbus/activation.json");
         is(layout.host("/opt/op-dbus"), "/sysroot/opt/op-dbus");
         is(layout.config(), "/sysroot/etc/op-dbus/deploy.toml");
+        is(layout.plan(&version), "/run/op-dbus/store/plans/v1.0.0");
+        is(
+            layout.shared("var/lib/my-db"),
+            "/run/op-dbus/store/shared/var-lib-my\\x2ddb",
+        );
         let elsewhere = layout.with_store("/mnt/x");
         is(elsewhere.lock(), "/mnt/x/lock");
+    }
+
+    #[test]
+    fn paths_are_escaped_as_systemd_does() {
+        // As printed by systemd-escape --path of systemd 257.
+        for (path, name) in [
+            ("var/lib/db", "var-lib-db"),
+            (".hidden/.x", "\\x2ehidden-.x"),
+            ("a b", "a\\x20b"),
+            ("a-b", "a\\x2db"),
+            ("\u{fc}", "\\xc3\\xbc"),
+        ] {
+            assert_eq!(escaped(path), name);
+        }
     }
 }

@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use super::{Config, Health, Mounts};
+use super::{Config, Health, Mounts, Overlay};
+use crate::layout;
 
 /// Links a configuration may have. Each costs system calls in every boot.
 const MAX_LINKS: usize = 1024;
 /// Units, and likewise bus names, a health check may ask for.
 const MAX_CHECKS: usize = 64;
+/// Shared paths a configuration may have. Each is a mount in every boot.
+const MAX_SHARED: usize = 8;
 /// Longest path, in bytes. It leaves room for the root and a temporary name.
 const MAX_PATH: usize = 1024;
 /// Longest unit name and bus name, in bytes (systemd.unit(5), D-Bus specification).
@@ -23,6 +26,7 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     range("limits.good_boots", config.limits.good_boots, 1..=100)?;
     mounts(&config.mounts)?;
     links(config)?;
+    overlay(&config.overlay)?;
     health(&config.health)
 }
 
@@ -105,6 +109,32 @@ fn links(config: &Config) -> Result<(), String> {
         }
         if !seen.insert(&link.path) {
             return Err(format!("link.path = {shown:?}: is there twice"));
+        }
+    }
+    Ok(())
+}
+
+fn overlay(overlay: &Overlay) -> Result<(), String> {
+    let shared = &overlay.shared_paths;
+    if shared.len() > MAX_SHARED {
+        return Err(format!(
+            "overlay.shared_paths: more than {MAX_SHARED} paths"
+        ));
+    }
+    for (number, path) in shared.iter().enumerate() {
+        // Its name in the store is a file name, longer than the path by what is escaped.
+        if !is_plain_relative(path) || layout::escaped(path).len() > MAX_NAME {
+            return Err(format!(
+                "overlay.shared_paths: {path:?} must be a short path within the version, relative and without \"..\""
+            ));
+        }
+        let clash = |other: &&String| {
+            Path::new(path).starts_with(other) || Path::new(other).starts_with(path)
+        };
+        if let Some(other) = shared.iter().take(number).find(clash) {
+            return Err(format!(
+                "overlay.shared_paths: {path:?} and {other:?}: one must not lie within the other"
+            ));
         }
     }
     Ok(())

@@ -25,6 +25,18 @@ fn text(table: &DeTable<'_>, section: &str, name: &str, default: String) -> Opti
     }
 }
 
+/// Without them a version would begin with old data, and write where no other
+/// version looks. `None`: it can't be told which paths are meant.
+fn shared_paths(table: &DeTable<'_>) -> Option<Vec<String>> {
+    let Some(value) = key(table, "overlay", "shared_paths") else {
+        return Some(Vec::new());
+    };
+    let paths = value.as_array()?.iter();
+    paths
+        .map(|path| path.get_ref().as_str().map(str::to_owned))
+        .collect()
+}
+
 /// `None`: it can't be told where the store is, or where to mount a version.
 pub(super) fn salvage(source: &str) -> Option<Config> {
     let (table, _mistakes) = DeTable::parse_recoverable(source);
@@ -50,7 +62,13 @@ pub(super) fn salvage(source: &str) -> Option<Config> {
         limits: super::LimitsSection::default(),
         links: Vec::new(),
         health: super::Health::default(),
+        overlay: super::Overlay {
+            shared_paths: shared_paths(table)?,
+            ..super::Overlay::default()
+        },
         receive: super::IgnoredAny,
+        lint: super::IgnoredAny,
+        prune: super::IgnoredAny,
     };
     check::check(&config).ok()?;
     Some(config)

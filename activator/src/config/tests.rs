@@ -47,6 +47,16 @@ fn a_full_file_is_understood() {
         [[link]]
         path = "/usr/local/bin/demo"
         target = "bin/demo"
+        [overlay]
+        mode = "fresh"
+        shared_paths = ["var/lib/db", "var/lib/db2"]
+        [lint]
+        default = "keep-mine"
+        [[lint.rule]]
+        path = "etc/**"
+        policy = "take-new"
+        [prune]
+        keep = 3
         [health]
         units = ["demo@1.service"]
         bus_names = ["org.opdbus.Demo"]
@@ -58,6 +68,8 @@ fn a_full_file_is_understood() {
     .unwrap();
     assert_eq!(config.activation.way, Way::Generator);
     assert_eq!(config.limits().tries, 2);
+    assert_eq!(config.overlay.mode, Mode::Fresh);
+    assert_eq!(config.overlay.shared_paths, ["var/lib/db", "var/lib/db2"]);
     let [link] = config.links.as_slice() else {
         panic!("one link");
     };
@@ -68,10 +80,27 @@ fn a_full_file_is_understood() {
 fn unknown_keys_are_errors_everywhere_and_name_their_line() {
     refused("sub = 1", "line 3");
     refused("[typo]\nx = 1", "typo");
-    for section in ["activation", "limits", "mounts", "health"] {
+    for section in ["activation", "limits", "mounts", "overlay", "health"] {
         refused(&format!("[{section}]\ntypo = 1"), "typo");
     }
     refused("[[link]]\npath=\"/a\"\ntarget=\"b\"\ntypo=1", "typo");
+}
+
+#[test]
+fn shared_paths_are_few_plain_and_apart() {
+    let shared = |paths: &str| format!("[overlay]\nshared_paths = [{paths}]");
+    for path in ["", "/var", "a/../b", "./a", "a//b", "a/", "a\\nb"] {
+        refused(&shared(&format!("\"{path}\"")), "overlay.shared_paths");
+    }
+    // Four bytes each, escaped.
+    refused(
+        &shared(&format!("\"{}\"", "-".repeat(64))),
+        "overlay.shared_paths",
+    );
+    refused(&shared("\"a/b\", \"a\""), "within the other");
+    refused(&shared("\"a\", \"a\""), "within the other");
+    refused(&shared(&"\"a\", ".repeat(9)), "more than 8");
+    refused("[overlay]\nmode = \"none\"", "line 4");
 }
 
 #[test]

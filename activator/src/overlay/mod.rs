@@ -15,6 +15,9 @@ use rustix::io::Errno;
 use crate::layout::Layout;
 use crate::mount::{self, Detached};
 
+pub mod beneath;
+pub mod entry;
+pub mod plan;
 mod prepare;
 
 pub use prepare::{Origin, prepare, set_aside};
