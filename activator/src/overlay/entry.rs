@@ -6,6 +6,7 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, FileType, OFlags, Stat};
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::beneath;
@@ -29,9 +30,8 @@ pub fn is_opaque(dir: impl AsFd) -> io::Result<bool> {
     let mut value = [0; 4];
     match rustix::fs::fgetxattr(dir, OPAQUE, &mut value) {
         Ok(length) => Ok(value.get(..length) == Some(b"y")),
-        Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => Ok(false),
-        // Longer than a mark: none that the kernel made.
-        Err(rustix::io::Errno::RANGE) => Ok(false),
+        // The last: longer than a mark is, so none that the kernel made.
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
         Err(why) => Err(why.into()),
     }
 }
@@ -136,7 +136,7 @@ pub fn look(layer: BorrowedFd<'_>, path: &[u8]) -> io::Result<Option<Stat>> {
     };
     match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(why) => Err(why.into()),
     }
 }
