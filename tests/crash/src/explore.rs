@@ -1,5 +1,6 @@
-//! Exploring many states: workers take one after the other, in their order, and
-//! what they find is put together.
+//! Exploring many states, in an order that is shuffled by the seed: a run that is
+//! ended early has seen a sample of the whole story. Which worker looks at which
+//! state is settled beforehand, too. What they find is put together.
 
 mod process;
 
@@ -11,7 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::error::{At as _, Error, Result};
+use crate::chance::Chance;
+use crate::error::{Error, Result};
 use crate::explorer::{Depth, Outcome, Times};
 use crate::recording::Recording;
 use crate::report::{Found, Summary};
@@ -50,7 +52,6 @@ struct Shared<'a> {
     plan: &'a Plan,
     recording: &'a Recording,
     states: &'a [State],
-    next: Mutex<usize>,
     done: Mutex<Done>,
     stop: AtomicBool,
 }
@@ -74,13 +75,11 @@ pub fn explore(
     mut tell: impl FnMut(&Progress),
 ) -> Result<Summary> {
     let states = chosen(&recording.log, plan.seed, plan.states);
-    fs::create_dir_all(&plan.evidence).at("create directory", &plan.evidence)?;
     let began = Instant::now();
     let shared = Shared {
         plan,
         recording,
         states: &states,
-        next: Mutex::default(),
         done: Mutex::default(),
         stop: AtomicBool::new(false),
     };
@@ -124,13 +123,19 @@ pub fn explore(
     })
 }
 
-/// So many states, of all kinds: prefixes alone may be more.
+/// So many states, of all kinds: prefixes alone may be more. Shuffled.
 fn chosen(log: &Log, seed: u64, count: usize) -> Vec<State> {
     let all = states::enumerate(log, seed, count.max(2 * log.entries.len()));
     let first = usize::try_from(seed).unwrap_or(0) % all.len().max(1);
-    (0..count.min(all.len()))
+    let mut states: Vec<_> = (0..count.min(all.len()))
         .map(|nth| all[(nth * all.len() + first) / count % all.len()])
-        .collect()
+        .collect();
+    let mut chance = Chance::new(seed);
+    // Fisher and Yates: each place gets one of those that no later place has.
+    for last in (1..states.len()).rev() {
+        states.swap(last, chance.below(last + 1));
+    }
+    states
 }
 
 /// How far it is.
@@ -179,7 +184,10 @@ impl Shared<'_> {
     fn orders(&self, number: usize) -> Result<()> {
         let place = self.plan.evidence.join(format!("worker.{number}"));
         let mut process = None;
-        while let Some(index) = self.take() {
+        for index in self.share_of(number) {
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
             let ready = match &mut process {
                 Some(process) => process,
                 none => none.insert(Process::start(self.plan, &place)?),
@@ -220,15 +228,9 @@ impl Shared<'_> {
         Ok(())
     }
 
-    /// The next state, unless it is enough.
-    fn take(&self) -> Option<usize> {
-        if self.stop.load(Ordering::Relaxed) {
-            return None;
-        }
-        let mut next = lock(&self.next);
-        let index = *next;
-        *next += 1;
-        (index < self.states.len()).then_some(index)
+    /// The states of one worker, by their places in the order.
+    fn share_of(&self, number: usize) -> impl Iterator<Item = usize> {
+        (number..self.states.len()).step_by(self.plan.workers.max(1))
     }
 
     fn depth(&self, index: usize) -> Depth {
@@ -283,3 +285,6 @@ impl Shared<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

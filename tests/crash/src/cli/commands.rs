@@ -115,6 +115,9 @@ impl How {
             name.push(".evidence");
             name.into()
         });
+        fs::create_dir_all(&evidence).at("create directory", &evidence)?;
+        // The programs under test run in another directory.
+        let evidence = evidence.canonicalize().at("open", &evidence)?;
         let plan = Plan {
             program,
             arguments,

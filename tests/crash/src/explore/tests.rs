@@ -1,0 +1,40 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::{BLOCK, Image, Tape};
+
+/// A log of so many writes, each flushed.
+fn log(writes: usize) -> Log {
+    let mut tape = Tape::new(Image::empty((writes * BLOCK) as u64));
+    for number in 0..writes {
+        tape.write((number * BLOCK) as u64, &[1; BLOCK]);
+        tape.flush();
+    }
+    tape.into_log()
+}
+
+#[test]
+fn a_seed_gives_one_order() {
+    let log = log(200);
+    let states = chosen(&log, 7, 100);
+    assert_eq!(states.len(), 100);
+    assert_eq!(states, chosen(&log, 7, 100));
+    assert_ne!(states, chosen(&log, 8, 100));
+    let different: BTreeSet<_> = states.iter().collect();
+    assert_eq!(different.len(), states.len());
+}
+
+#[test]
+fn the_first_few_are_from_all_over_the_log() {
+    let log = log(1000);
+    let end = log.entries.len();
+    let states = chosen(&log, 1, 500);
+    for part in 0..4 {
+        let here = |state: &&State| state.position * 4 / (end + 1) == part;
+        // 15 are to be expected.
+        let found = states.iter().take(60).filter(here).count();
+        assert!((5..30).contains(&found), "{found} in quarter {part}");
+    }
+}
