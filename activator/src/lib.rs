@@ -18,6 +18,7 @@
 //! | [`store_rw`] | the store-rw role: undoes `ro` in fstab for the store |
 //! | [`links`] | the links role: links from the host into the version |
 //! | [`kmsg`] | the kernel log as log backend |
+//! | [`start`] | what comes before `main` |
 
 pub mod activation;
 pub mod boot;
@@ -36,5 +37,6 @@ pub mod mount;
 pub mod overlay;
 pub mod records;
 pub mod session;
+pub mod start;
 pub mod steps;
 pub mod store_rw;
