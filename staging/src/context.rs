@@ -19,7 +19,7 @@ use crate::error::{Exit, Failure, Result};
 pub(crate) const NAME: &str = "op-dbus-stage";
 
 /// Paths, output form, and the warnings so far.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Context {
     /// Where everything is.
     pub(crate) layout: Layout,

@@ -8,22 +8,12 @@ use op_dbus_bootstate::Version;
 /// The commands of a build system.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Check that a release can be made here
-    #[command(subcommand)]
-    Check(Check),
     /// Freeze the golden subvolume as a version
     Snapshot(Snapshot),
     /// Write a version's streams and their manifest into files
     Send(Send),
     /// Sign a release's manifest with gpg
     Sign(Sign),
-}
-
-/// What a check is of.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Check {
-    /// Check the build system, and the tree that releases are made of
-    Source(Source),
 }
 
 /// Where releases are made unless told otherwise.

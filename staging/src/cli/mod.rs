@@ -2,6 +2,7 @@
 //! places the program is used in.
 
 pub(crate) mod build;
+pub(crate) mod check;
 pub(crate) mod device;
 pub(crate) mod prune;
 
@@ -58,6 +59,9 @@ pub(crate) enum Command {
     Device(device::Command),
     #[command(flatten)]
     Build(build::Command),
+    /// Check a device, a version on it, or a build system, and say what to do about what is found
+    #[command(subcommand)]
+    Check(check::Check),
     /// Delete old versions of a device, or (--source) old snapshots of a build system
     Prune(prune::Prune),
     /// Print the manual page

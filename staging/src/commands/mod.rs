@@ -4,6 +4,7 @@ mod audit;
 mod bless;
 mod build;
 mod cancel;
+mod check;
 mod condemn;
 mod generate;
 mod orderly_shutdown;
@@ -26,6 +27,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
     match command {
         Command::Device(command) => on_device(context, command),
         Command::Build(command) => build::run(context, command),
+        Command::Check(what) => check::run(context, what),
         Command::Prune(args) if args.source.is_meant => build::prune(context, args),
         Command::Prune(args) => prune::run(context, args),
         Command::Man(args) => generate::man(args),

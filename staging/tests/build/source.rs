@@ -21,7 +21,7 @@ fn findings(site: &Site, args: &[&str], code: i32) -> Vec<Value> {
 }
 
 fn problems(findings: &[Value]) -> Vec<&str> {
-    let problems = findings.iter().filter(|found| found["state"] == "problem");
+    let problems = findings.iter().filter(|found| found["severity"] == "error");
     problems
         .map(|found| found["found"].as_str().unwrap())
         .collect()
@@ -33,7 +33,7 @@ fn a_build_system_that_is_ready() {
     site.key("release");
     let found = findings(&site, &[], 0);
     assert!(
-        found.iter().all(|found| found["state"] == "ok"),
+        found.iter().all(|found| found["severity"] == "ok"),
         "{found:?}"
     );
     let table = site.run(&["check", "source"]).done();
@@ -68,11 +68,11 @@ fn every_problem_is_told_with_its_remedy() {
     }
     for finding in &found {
         let remedy = finding["remedy"].as_str();
-        assert_eq!(remedy.is_some(), finding["state"] != "ok", "{finding}");
+        assert_eq!(remedy.is_some(), finding["severity"] != "ok", "{finding}");
     }
     let ended = site.run(&["check", "source"]);
     assert_eq!(ended.code, 8);
-    assert!(ended.stdout.contains("PROBLEM"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("ERROR"), "{}", ended.stdout);
     assert!(
         ended
             .stdout
@@ -100,7 +100,7 @@ fn privileged_files_are_listed() {
         .filter(|found| found["subject"] == "privileged")
         .collect();
     assert_eq!(privileged.len(), 1);
-    assert_eq!(privileged[0]["state"], "warning");
+    assert_eq!(privileged[0]["severity"], "warning");
     assert!(
         privileged[0]["found"]
             .as_str()
@@ -151,5 +151,5 @@ fn what_is_missing_altogether() {
         .iter()
         .find(|found| found["subject"] == "gpg")
         .unwrap();
-    assert_eq!(gpg["state"], "warning", "signing may be done elsewhere");
+    assert_eq!(gpg["severity"], "warning", "signing may be done elsewhere");
 }

@@ -19,6 +19,7 @@ mod send;
 mod sign;
 mod snapshot;
 
+pub(crate) use check::source as check;
 pub(crate) use prune::run as prune;
 
 use crate::cli::build::Command;
@@ -28,7 +29,6 @@ use crate::error::{Exit, Result};
 /// Runs one command.
 pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
     match command {
-        Command::Check(command) => check::run(context, command),
         Command::Snapshot(args) => snapshot::run(context, args),
         Command::Send(args) => send::run(context, args),
         Command::Sign(args) => sign::run(context, args),

@@ -12,6 +12,7 @@ use op_dbus_btrfs::Superblock;
 use crate::cli::device as cli;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Result};
+use crate::mountinfo;
 
 /// A Btrfs file system.
 #[derive(Debug, Clone)]
@@ -90,7 +91,8 @@ fn of_root(sysroot: &Path) -> Result<PathBuf> {
     let text =
         fs::read_to_string(list).map_err(|why| Failure::io(format_args!("{list}: read"), why))?;
     let path = fs::canonicalize(sysroot).map_err(|why| Failure::io(sysroot.display(), why))?;
-    source_of(&text, &path).map(PathBuf::from).ok_or_else(|| {
+    let mount = mountinfo::holding(&text, &path).filter(|mount| mount.kind == "btrfs");
+    mount.map(|mount| mount.source).ok_or_else(|| {
         Failure::new(
             Exit::Store,
             sysroot.display(),
@@ -98,64 +100,4 @@ fn of_root(sysroot: &Path) -> Result<PathBuf> {
             "name it: op-dbus-stage prepare --device DEVICE",
         )
     })
-}
-
-/// The source of the mount a path lies in: the longest mount point above it, and
-/// of mounts on the same point the last. Format: `proc_pid_mountinfo(5)`.
-fn source_of(mountinfo: &str, path: &Path) -> Option<String> {
-    let mut best: Option<(usize, String)> = None;
-    for line in mountinfo.lines() {
-        let (mount, rest) = line.split_once(" - ")?;
-        let point = unescape(mount.split(' ').nth(4)?);
-        let mut rest = rest.split(' ');
-        let (kind, source) = (rest.next()?, unescape(rest.next()?));
-        let length = point.len();
-        let is_longer = best.as_ref().is_none_or(|(known, _)| length >= *known);
-        if kind == "btrfs" && is_longer && path.starts_with(&point) {
-            best = Some((length, source));
-        }
-    }
-    best.map(|(_, source)| source)
-}
-
-/// Undoes the kernel's `\040`, as in mountinfo and fstab.
-pub(crate) fn unescape(text: &str) -> String {
-    let mut plain = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let octal = after
-            .split_at_checked(3)
-            .filter(|_| first == b'\\')
-            .and_then(|(digits, after)| {
-                let digits = std::str::from_utf8(digits).ok()?;
-                Some((u8::from_str_radix(digits, 8).ok()?, after))
-            });
-        let (byte, after) = octal.unwrap_or((first, after));
-        plain.push(byte);
-        rest = after;
-    }
-    String::from_utf8_lossy(&plain).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn finds_the_mount_a_path_lies_in() {
-        let text = "\
-            22 1 0:20 /@ / rw,relatime shared:1 - btrfs /dev/vda2 rw,subvol=/@\n\
-            23 22 0:21 / /srv rw - ext4 /dev/vdb rw\n\
-            24 22 0:22 /@x /mnt\\040x rw - btrfs /dev/vdc rw\n";
-        let source = |path: &str| source_of(text, Path::new(path));
-        assert_eq!(source("/").as_deref(), Some("/dev/vda2"));
-        assert_eq!(source("/etc").as_deref(), Some("/dev/vda2"));
-        assert_eq!(source("/mnt x/sysroot").as_deref(), Some("/dev/vdc"));
-    }
-
-    #[test]
-    fn escapes_are_undone_and_other_backslashes_kept() {
-        assert_eq!(unescape("a\\040b\\134"), "a b\\");
-        assert_eq!(unescape("\\zzz\\"), "\\zzz\\");
-    }
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use op_dbus_activator::config::{Mounts, Way};
 use op_dbus_activator::files;
 
-use super::device::unescape;
 use crate::context::Context;
+use crate::mountinfo::unescape;
 
 /// Longest fstab that is looked at, in bytes.
 const FSTAB_MAX: usize = 256 * 1024;

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use super::findings::Findings;
 use crate::commands::build::area::Area;
+use crate::findings::Findings;
 
 /// How long a check may take.
 const LIMIT: Duration = Duration::from_secs(60);

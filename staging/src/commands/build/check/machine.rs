@@ -4,10 +4,10 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::findings::Findings;
 use crate::commands::build::area::Area;
 use crate::commands::build::send::program::Program;
 use crate::commands::build::size;
+use crate::findings::Findings;
 
 /// Whether it may do what is needed.
 pub(crate) fn root(findings: &mut Findings) -> bool {

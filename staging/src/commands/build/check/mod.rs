@@ -1,6 +1,5 @@
 //! `check source`: whether a release can be made here.
 
-mod findings;
 mod hooks;
 mod machine;
 mod scan;
@@ -10,21 +9,15 @@ mod units;
 use std::path::{Path, PathBuf};
 
 use super::area::Area;
-use crate::cli::build::{Check, Source};
+use crate::cli::build::Source;
 use crate::context::{Context, Report};
 use crate::error::{Exit, Failure, Result};
+use crate::findings::{self, Findings, Severity};
 
-use findings::{Findings, State};
 use scan::Scan;
 
 /// Runs the command.
-pub(crate) fn run(context: &Context, command: &Check) -> Result<Exit> {
-    match command {
-        Check::Source(args) => source(context, args),
-    }
-}
-
-fn source(context: &Context, args: &Source) -> Result<Exit> {
+pub(crate) fn source(context: &Context, args: &Source) -> Result<Exit> {
     let area = Area::new(&args.place);
     let golden = args.golden.clone().unwrap_or_else(|| area.golden());
     let mut findings = Findings::default();
@@ -99,21 +92,15 @@ pub(crate) fn require_sendable(path: &Path) -> Result<()> {
 
 fn report(context: &Context, golden: &Path, findings: &Findings) -> Result<Exit> {
     let problems = findings.problems().count();
-    let warnings = findings
-        .list()
-        .iter()
-        .filter(|found| found.state == State::Warning)
-        .count();
-    let (result, exit, last) = match problems {
-        0 => ("ready", Exit::Done, "A release can be made here".to_owned()),
+    let warnings = findings.count(Severity::Warning);
+    let (result, last) = match problems {
+        0 => ("ready", "A release can be made here".to_owned()),
         1 => (
             "problems",
-            Exit::Refused,
             "One problem is in the way of a release".to_owned(),
         ),
         count => (
             "problems",
-            Exit::Refused,
             format!("{count} problems are in the way of a release"),
         ),
     };
@@ -125,9 +112,9 @@ fn report(context: &Context, golden: &Path, findings: &Findings) -> Result<Exit>
     let mut report = Report::new("check source", result)
         .field("golden", golden.to_string_lossy())
         .object("findings", &findings.list());
-    for line in findings.table() {
+    for line in findings.table(findings::terminal_width()) {
         report = report.line(line);
     }
     context.print(&report.line("").line(last))?;
-    Ok(exit)
+    Ok(findings.exit(false))
 }

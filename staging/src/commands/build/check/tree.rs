@@ -9,11 +9,11 @@ use op_dbus_activator::files;
 use op_dbus_bootstate::Uuid;
 use op_dbus_release::tree;
 
-use super::findings::Findings;
 use super::scan::{self, Scan};
 use super::units;
 use crate::commands::build::epoch;
 use crate::commands::build::size;
+use crate::findings::Findings;
 
 /// Where a version's units are, from the root of its tree.
 const UNITS: &str = "lib/systemd/system";
