@@ -138,6 +138,45 @@ fn a_rollback_takes_up_the_overlay_of_its_own() {
 }
 
 #[test]
+fn nothing_replaces_the_overlay_of_fallback_or_good() {
+    if !is_root() {
+        return;
+    }
+    for is_good in [false, true] {
+        let mut device = with_change();
+        let fallback = "v1.0.0".parse().unwrap();
+        device.offline(|layout| {
+            op_dbus_btrfs::create_subvolume(&layout.overlay(&fallback)).unwrap();
+            fs::create_dir(layout.upper(&fallback)).unwrap();
+            fs::write(layout.upper(&fallback).join("setting"), "of fallback").unwrap();
+        });
+        let (version, setting) = if is_good {
+            ("v1.1.0", "of good")
+        } else {
+            ("v1.0.0", "of fallback")
+        };
+        // Staged as an upgrade, not rolled back to.
+        device.record(|record| {
+            let known = if is_good {
+                record.good.clone()
+            } else {
+                record.fallback.clone()
+            };
+            record.trial = Some(common::on_trial(known.unwrap()));
+        });
+        // The second boot comes after a power cut.
+        for _ in 0..2 {
+            let report = device.reboot();
+            assert_eq!(report.slot, Some(Slot::Trial));
+            assert_eq!(text(&device, "bin/hello").unwrap(), version);
+            assert_eq!(text(&device, "setting").unwrap(), setting);
+        }
+        device.down();
+        assert_eq!(device.offline(overlays), ["v1.0.0", "v1.1.0"]);
+    }
+}
+
+#[test]
 fn leftovers_of_a_power_cut_are_cleared() {
     if !is_root() {
         return;

@@ -87,7 +87,14 @@ impl World<'_> {
             return Origin::Own;
         };
         let good = base.good.as_ref().map(|good| good.version.clone());
-        if trial.origin == record::Origin::Rollback {
+        // Nothing replaces what the other two would find when they are next, and
+        // what is set aside of it, nobody puts back.
+        let others = [&base.good, &base.fallback];
+        let is_other = others
+            .into_iter()
+            .flatten()
+            .any(|other| other.version == deployment.version);
+        if is_other || trial.origin == record::Origin::Rollback {
             return Origin::OwnOr(good);
         }
         let goes_on = base.last_boot.as_ref().is_some_and(|last| {
