@@ -42,7 +42,7 @@ fn a_backup_is_read_as_it_was_written() {
         3 * PIECE,
         3 * PIECE + 511,
     ] {
-        let content: Vec<u8> = (0..length).map(|at| (at / 3) as u8).collect();
+        let content: Vec<u8> = b"a stream ".iter().copied().cycle().take(length).collect();
         let mut writer = Writer::new(Vec::new()).unwrap();
         writer.file(INFO, b"{}").unwrap();
         for name in ["overlays/v1.0.0", "overlays/v1.0.0.old", "shared/0000"] {
@@ -184,7 +184,7 @@ fn archive(members: &[Member<'_>]) -> Vec<u8> {
     for member in members {
         tar.extend(member.bytes());
         let sum = Digest(Sha256::digest(member.content).into());
-        sums += &format!("{sum}  {}\n", member.name);
+        sums = format!("{sums}{sum}  {}\n", member.name);
     }
     let size = format!("{:011o}", sums.len());
     tar.extend(plain("SHA256SUMS", &size, sums.as_bytes()).bytes());

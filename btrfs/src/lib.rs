@@ -17,9 +17,9 @@ pub use error::Error;
 pub use extent::{Encoded, clone_range, encoded_write, unshared_bytes};
 pub use subvolume::{
     SubvolInfo, create_subvolume, create_subvolume_at, delete_subvolume, delete_subvolume_at,
-    free_deleted, info_of, is_btrfs, is_read_only, is_subvolume, is_subvolume_fd, open_dir,
-    reopen_dir, set_nocow, set_read_only, set_read_only_fd, set_received, snapshot, snapshot_at,
-    subvol_info, sync_filesystem, sync_filesystem_fd,
+    filesystem_uuid, free_deleted, info_of, is_btrfs, is_read_only, is_subvolume, is_subvolume_fd,
+    open_dir, reopen_dir, send, set_nocow, set_read_only, set_read_only_fd, set_received, snapshot,
+    snapshot_at, subvol_info, sync_filesystem, sync_filesystem_fd,
 };
 
 /// Result of an operation on a path.

@@ -162,6 +162,21 @@ pub fn set_received(subvolume: impl AsFd, uuid: [u8; 16], stransid: u64) -> io::
     sys::set_received(subvolume.as_fd(), uuid, stransid)
 }
 
+/// Sends a read-only subvolume, whole, to a pipe or file, as `btrfs send` does:
+/// returns when all of it is written. Without data there are lengths in its
+/// place. Needs `CAP_SYS_ADMIN`.
+pub fn send(subvolume: impl AsFd, output: impl AsFd, with_data: bool) -> io::Result<()> {
+    sys::send(subvolume.as_fd(), output.as_fd(), with_data)
+}
+
+/// UUID of the file system an open file lies on, if that is Btrfs.
+pub fn filesystem_uuid(fd: impl AsFd) -> io::Result<Option<[u8; 16]>> {
+    if !is_btrfs(fd.as_fd())? {
+        return Ok(None);
+    }
+    Ok(Some(sys::fs_info(fd.as_fd())?.fsid))
+}
+
 /// Takes a snapshot of `source` at `path`. Durable after [`sync_filesystem`].
 pub fn snapshot(source: &Path, path: &Path, read_only: bool) -> Result<()> {
     let source = open_dir(source)?;

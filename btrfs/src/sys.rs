@@ -78,6 +78,30 @@ pub(crate) struct CloneRangeArgs {
     dest_offset: u64,
 }
 
+/// `struct btrfs_ioctl_send_args`.
+#[repr(C)]
+pub(crate) struct SendArgs {
+    send_fd: i64,
+    clone_sources_count: u64,
+    clone_sources: *const u64,
+    parent_root: u64,
+    flags: u64,
+    version: u32,
+    reserved: [u8; 28],
+}
+
+/// `struct btrfs_ioctl_fs_info_args`, as far as it is looked at.
+#[repr(C)]
+pub(crate) struct FsInfoArgs {
+    max_id: u64,
+    num_devices: u64,
+    pub(crate) fsid: [u8; 16],
+    rest: [u64; 124],
+}
+
+/// `BTRFS_SEND_FLAG_NO_FILE_DATA`.
+const SEND_NO_FILE_DATA: u64 = 1;
+
 /// `struct iovec`.
 #[repr(C)]
 struct IoVec {
@@ -143,6 +167,9 @@ const _: () = assert!(size_of::<CloneRangeArgs>() == 32);
 // another ioctl number for 32-bit callers.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<EncodedArgs>() == 128);
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<SendArgs>() == 72);
+const _: () = assert!(size_of::<FsInfoArgs>() == 1024);
 const _: () = assert!(size_of::<VolArgsV2>() == 4096);
 const _: () = assert!(size_of::<SubvolInfoArgs>() == 504);
 
@@ -156,7 +183,9 @@ nix::ioctl_write_ptr!(ioc_snap_create_v2, MAGIC, 23, VolArgsV2);
 nix::ioctl_write_ptr!(ioc_subvol_create_v2, MAGIC, 24, VolArgsV2);
 nix::ioctl_read!(ioc_subvol_getflags, MAGIC, 25, u64);
 nix::ioctl_write_ptr!(ioc_subvol_setflags, MAGIC, 26, u64);
+nix::ioctl_read!(ioc_fs_info, MAGIC, 31, FsInfoArgs);
 nix::ioctl_readwrite!(ioc_set_received_subvol, MAGIC, 37, ReceivedArgs);
+nix::ioctl_write_ptr!(ioc_send, MAGIC, 38, SendArgs);
 nix::ioctl_read!(ioc_get_subvol_info, MAGIC, 60, SubvolInfoArgs);
 nix::ioctl_write_ptr!(ioc_encoded_write, MAGIC, 64, EncodedArgs);
 nix::ioctl_readwrite!(ioc_fiemap, b'f', 11, Fiemap);
@@ -311,6 +340,41 @@ pub(crate) fn set_received(
     // exclusively borrowed for the call.
     unsafe { ioc_set_received_subvol(subvolume.as_raw_fd(), &raw mut args) }?;
     Ok(())
+}
+
+/// `BTRFS_IOC_SEND`: the whole subvolume, as a stream of version 1.
+pub(crate) fn send(
+    subvolume: BorrowedFd<'_>,
+    output: BorrowedFd<'_>,
+    with_data: bool,
+) -> io::Result<()> {
+    let args = SendArgs {
+        send_fd: output.as_raw_fd().into(),
+        clone_sources_count: 0,
+        clone_sources: std::ptr::null(),
+        parent_root: 0,
+        flags: if with_data { 0 } else { SEND_NO_FILE_DATA },
+        version: 0,
+        reserved: [0; 28],
+    };
+    // SAFETY: the kernel reads one structure, which outlives the call; its count
+    // says that its one pointer leads to nothing. Both descriptors are borrowed.
+    unsafe { ioc_send(subvolume.as_raw_fd(), &raw const args) }?;
+    Ok(())
+}
+
+/// `BTRFS_IOC_FS_INFO`.
+pub(crate) fn fs_info(file: BorrowedFd<'_>) -> io::Result<FsInfoArgs> {
+    let mut args = FsInfoArgs {
+        max_id: 0,
+        num_devices: 0,
+        fsid: [0; 16],
+        rest: [0; 124],
+    };
+    // SAFETY: the kernel fills one structure of exactly this size, which is part
+    // of the ioctl's number, exclusively borrowed for the call.
+    unsafe { ioc_fs_info(file.as_raw_fd(), &raw mut args) }?;
+    Ok(args)
 }
 
 /// `BTRFS_IOC_CLONE_RANGE`, which is also `FICLONERANGE`.

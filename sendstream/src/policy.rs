@@ -25,8 +25,8 @@ const ENCODED_COMPRESSIONS: u32 = 8;
 
 /// What is allowed beyond plain files, directories, links, FIFOs and sockets.
 /// Whole kinds only: a stream makes files under temporary names, so *which*
-/// paths may be privileged is checked on the finished tree. Never allowed is
-/// what steers overlayfs, whose lower layer the tree becomes.
+/// paths may be privileged is checked on the finished tree. What steers overlayfs
+/// is never allowed in a version, which becomes an overlay's lower layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -42,6 +42,9 @@ pub struct Policy {
     /// Streams without file data (`btrfs send --no-data`), whose files come
     /// out with holes instead of content.
     pub without_data: bool,
+    /// What steers overlayfs: its attributes, and whiteouts (0:0). An upper layer
+    /// is made of them.
+    pub overlayfs: bool,
     /// Largest file, in bytes. A sparse file costs the sender nothing, but
     /// whoever reads the tree has to read it all.
     pub file_size: u64,
@@ -54,6 +57,7 @@ impl Default for Policy {
             setuid: false,
             capabilities: false,
             without_data: false,
+            overlayfs: false,
             file_size: 16 << 30,
         }
     }
@@ -67,8 +71,18 @@ impl Policy {
             setuid: true,
             capabilities: true,
             without_data: true,
+            overlayfs: false,
             // Largest offset a file can have.
             file_size: i64::MAX.unsigned_abs(),
+        }
+    }
+
+    /// Allows whatever an overlay's upper layer may hold.
+    pub fn overlay() -> Self {
+        Self {
+            without_data: false,
+            overlayfs: true,
+            ..Self::everything()
         }
     }
 }
@@ -220,6 +234,7 @@ impl Policy {
         }
         match mode & TYPE_MASK {
             FIFO | SOCKET => Ok(()),
+            CHARACTER if device == 0 && self.overlayfs => Ok(()),
             CHARACTER if device == 0 => Err(Problem::Whiteout(Shown::new(path))),
             CHARACTER | BLOCK if self.devices => Ok(()),
             CHARACTER | BLOCK => Err(Problem::Device(Shown::new(path))),
@@ -310,7 +325,8 @@ impl Policy {
         }
         // The tree becomes an overlay's lower layer: there they would hide,
         // redirect or merge what the release does not hold.
-        if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
+        let steers = name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
+        if steers && !self.overlayfs {
             return refuse("it steers overlayfs");
         }
         if name == b"security.capability" && !self.capabilities {

@@ -436,3 +436,26 @@ fn messages_say_where_and_stay_printable() {
     assert!(text.contains("command 2"), "{text}");
     assert!(text.chars().all(|c| !c.is_control()), "{text}");
 }
+
+/// A version's own tree must not; what a device's users changed over it does.
+#[test]
+fn what_steers_overlayfs_is_for_upper_layers() {
+    let whiteout = attrs()
+        .path("w")
+        .u64(Attr::Mode, 0o020_000)
+        .u64(Attr::Rdev, 0);
+    let opaque = attrs()
+        .path("a")
+        .bytes(Attr::XattrName, b"trusted.overlay.opaque")
+        .bytes(Attr::XattrData, b"y");
+    let stream = Stream::full(1)
+        .command(Command::MkNod, &whiteout)
+        .command(Command::SetXattr, &opaque)
+        .end();
+    assert!(vet(&stream.bytes[..], &Policy::overlay()).is_ok());
+    assert!(vet(&stream.bytes[..], &Policy::everything()).is_err());
+    let bytes = Stream::full(1)
+        .command(Command::UpdateExtent, &attrs().path("a"))
+        .end();
+    assert!(vet(&bytes.bytes[..], &Policy::overlay()).is_err());
+}
