@@ -87,6 +87,9 @@ pub enum Kind {
     Pinned,
     /// The operator took that back.
     Unpinned,
+    /// What the device knew came from a backup. With a digest: a version that
+    /// had proved itself by that backup.
+    Restored,
     /// A kind of a later release. Only read, never written.
     #[serde(other)]
     Unknown,
@@ -111,6 +114,7 @@ impl fmt::Display for Kind {
             Self::Pruned => "pruned",
             Self::Pinned => "pinned",
             Self::Unpinned => "unpinned",
+            Self::Restored => "restored",
             Self::Unknown => "unknown",
         })
     }

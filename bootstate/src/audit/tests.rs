@@ -147,6 +147,7 @@ fn kinds_are_written_as_they_are_shown() {
         Kind::Pruned,
         Kind::Pinned,
         Kind::Unpinned,
+        Kind::Restored,
     ] {
         assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
     }
