@@ -11,6 +11,8 @@ mod deployments;
 mod error;
 mod findings;
 mod holder;
+mod overlay;
+mod limited;
 mod mountinfo;
 mod pins;
 mod progress;

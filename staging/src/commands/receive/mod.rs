@@ -24,7 +24,7 @@ mod publish;
 mod rules;
 mod select;
 mod source;
-mod space;
+pub(crate) mod space;
 mod transfer;
 
 use std::cell::RefCell;

@@ -11,20 +11,17 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
-
 use crate::commands::build::area::Area;
 use crate::findings::Findings;
+use crate::limited;
 
 /// How long a check may take.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How often it is looked whether it has ended.
-const PAUSE: Duration = Duration::from_millis(20);
 /// How long its last words may take to arrive once it has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How much of its output is kept, in bytes: the end.
@@ -111,12 +108,12 @@ fn run_one(program: &Path, golden: &Path, area: &Area, limit: Duration) -> Resul
         child.stdout.take().map(|pipe| listen(pipe, &words)),
         child.stderr.take().map(|pipe| listen(pipe, &words)),
     ];
-    let ended = wait(&mut child, limit);
-    kill_group(&child);
+    let ended = limited::wait(&mut child, limit);
+    limited::kill_group(&child);
     let _ = child.wait();
     let deadline = Instant::now() + LAST_WORDS;
     while !listeners.iter().flatten().all(JoinHandle::is_finished) && Instant::now() < deadline {
-        thread::sleep(PAUSE);
+        thread::sleep(limited::PAUSE);
     }
     let words = words.lock().map(|words| shown(&words)).unwrap_or_default();
     let why = match ended {
@@ -130,29 +127,6 @@ fn run_one(program: &Path, golden: &Path, area: &Area, limit: Duration) -> Resul
     } else {
         format!("{why}: {words}")
     })
-}
-
-/// None: the time is up.
-fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
-    let deadline = Instant::now() + limit;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if Instant::now() >= deadline {
-            return Ok(None);
-        }
-        thread::sleep(PAUSE);
-    }
-}
-
-/// The child leads a group of its own, whose number stays taken while anyone is
-/// in it; without anyone, there is nobody to kill.
-fn kill_group(child: &Child) {
-    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    if let Some(group) = group {
-        let _ = rustix::process::kill_process_group(group, Signal::KILL);
-    }
 }
 
 /// The end of what a check said, from both its pipes as it came.

@@ -1,7 +1,20 @@
 //! `check target`: is this device, or an image of one, fit to be upgraded
 //! without a hand, and to come back by itself when an upgrade fails?
 
+mod command_line;
+mod configuration;
+mod installed;
 mod kernel;
+mod keys;
+pub(crate) mod places;
+mod record;
+mod space;
+mod store;
+mod surroundings;
+mod systemd;
+
+use op_dbus_activator::config::Config;
+use serde_json::json;
 
 use super::host::Host;
 use super::{counted, sections};
@@ -9,6 +22,8 @@ use crate::cli::check as cli;
 use crate::context::{Context, Report};
 use crate::error::{Exit, Result};
 use crate::findings::{self, Findings, Severity};
+
+use configuration::Said;
 
 /// Runs the command.
 pub(crate) fn run(context: &Context, args: &cli::Target) -> Result<Exit> {
@@ -25,10 +40,51 @@ fn all(host: &Host) -> Findings {
     if !host.is_running {
         all.info(
             "scope",
-            "an image, not the running system: what the kernel of this machine tells is left out",
+            "an image, not the running system: what a running kernel and systemd tell is left out",
         );
     }
-    sections::run("kernel", host, sections::LIMIT, all, kernel::check);
+    let said = configuration::check(host, all);
+    let run = |subject, all: &mut Findings, part: fn(&Host, &mut Findings)| {
+        sections::run(subject, host, sections::LIMIT, all, part);
+    };
+    if let Some(Said {
+        config, settings, ..
+    }) = &said
+    {
+        let with = |subject, all: &mut Findings, part: fn(&Host, &Config, &mut Findings)| {
+            let config = config.clone();
+            let part = move |host: &Host, all: &mut Findings| part(host, &config, all);
+            sections::run(subject, host, sections::LIMIT, all, part);
+        };
+        with("store", all, store::check);
+        if store::is_there(host) {
+            let settings = settings.clone();
+            let part = move |host: &Host, all: &mut Findings| space::check(host, &settings, all);
+            sections::run("space", host, sections::LIMIT, all, part);
+            run("boot record", all, record::check);
+        }
+        with("mount points", all, places::check);
+        with("installed", all, installed::check);
+        let settings = settings.clone();
+        let part = move |host: &Host, all: &mut Findings| keys::check(host, &settings, all);
+        sections::run("keys", host, sections::LIMIT, all, part);
+        if host.is_running {
+            with("activator", all, record::activator);
+        }
+        with("command line", all, |host, config, all| {
+            command_line::check(host, config.activation.way, all);
+        });
+    } else {
+        all.info(
+            "scope",
+            "without a configuration, store and keys are not looked at",
+        );
+    }
+    run("kernel", all, kernel::check);
+    if host.is_running {
+        run("surroundings", all, surroundings::check);
+        run("systemd", all, systemd::check);
+    }
     findings
 }
 
@@ -55,8 +111,7 @@ fn report(context: &Context, findings: &Findings, strict: bool) -> Result<Exit> 
         ),
     };
     let mut report = Report::new("check target", result)
-        .field("errors", errors)
-        .field("warnings_found", warnings)
+        .field("counts", json!({ "errors": errors, "warnings": warnings }))
         .object("findings", &findings.list());
     for line in findings.table(findings::terminal_width()) {
         report = report.line(line);

@@ -1,0 +1,78 @@
+//! The configuration: what everything else goes by.
+
+use op_dbus_activator::config::{Config, MAX_LEN};
+
+use crate::commands::check::host::Host;
+use crate::error::Exit;
+use crate::findings::Findings;
+use crate::settings::Settings;
+
+const SUBJECT: &str = "configuration";
+
+/// What the file says; of a file with mistakes, what a boot would take from it.
+#[derive(Debug, Clone)]
+pub(crate) struct Said {
+    /// What every program reads.
+    pub(crate) config: Config,
+    /// What only this one does.
+    pub(crate) settings: Settings,
+    /// The file's text.
+    pub(crate) text: String,
+}
+
+/// Reads it. None: nothing can be told of anything else.
+pub(crate) fn check(host: &Host, findings: &mut Findings) -> Option<Said> {
+    let path = host.context.config_path();
+    let shown = path.display();
+    // Not by Config::load, which would wait for a FIFO's writer.
+    let is_file = path.metadata().map(|found| found.is_file());
+    if let Ok(false) = is_file {
+        findings.error(
+            Exit::Configuration,
+            SUBJECT,
+            format!("{shown} is not a regular file"),
+            "move it away, then: op-dbus-stage prepare",
+        );
+        return None;
+    }
+    let text = op_dbus_activator::files::read_text(path, MAX_LEN).unwrap_or_default();
+    let config = match host.context.config() {
+        Ok(config) => config,
+        Err(why) => {
+            findings.error(
+                Exit::Configuration,
+                SUBJECT,
+                format!("{}: {}", why.what, why.why),
+                why.remedy,
+            );
+            Config::load_for_boot(path).ok()?.0
+        }
+    };
+    let settings = match Settings::parse(&text) {
+        Ok(settings) => settings,
+        Err(why) => {
+            findings.error(
+                Exit::Configuration,
+                SUBJECT,
+                format!("{shown}: {why}"),
+                "correct the file",
+            );
+            Settings::default()
+        }
+    };
+    if findings.problems().next().is_none() {
+        findings.ok(SUBJECT, format!("{shown} is valid"));
+        if config.health.units.is_empty() && config.health.bus_names.is_empty() {
+            findings.warning(
+                SUBJECT,
+                "[health] names neither units nor bus names: every version that starts is judged healthy",
+                format!("name what must run in [health] of {shown}"),
+            );
+        }
+    }
+    Some(Said {
+        config,
+        settings,
+        text,
+    })
+}
