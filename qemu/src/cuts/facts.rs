@@ -190,9 +190,11 @@ impl Facts {
     }
 
     /// The first boot of an upgrade takes good's overlay along, and so does one
-    /// after a boot that did not end in order; a rollback has its own.
+    /// after a boot that did not end in order; a rollback has its own, and what is
+    /// fallback keeps its own however it was staged.
     fn hand_over_overlay(&mut self, before: &Self, version: &str) {
-        let own = before.trial.as_ref().is_some_and(|trial| trial.rollback);
+        let back = before.trial.as_ref().is_some_and(|trial| trial.rollback);
+        let own = back || before.fallback.as_deref() == Some(version);
         let goes_on =
             before.boot.refunded && before.boot.runs == Some((Role::Trial, version.to_owned()));
         if own || goes_on {
@@ -426,7 +428,11 @@ mod tests {
         assert_eq!(refunded.booted().note(), Some("b"));
         let condemned = after(&changed, &Deed::Condemn);
         assert_eq!(condemned.booted().note(), Some("a"));
-        let back = after(&after(&changed, &Deed::Bless), &Deed::Rollback).booted();
+        let blessed = after(&changed, &Deed::Bless);
+        let back = after(&blessed, &Deed::Rollback).booted();
         assert_eq!((back.running(), back.note()), (Some("v1"), Some("a")));
+        // It is the fallback's own, also where nobody said that this is a way back.
+        let staged = after(&blessed, &Deed::Stage("v1".into())).booted();
+        assert_eq!((staged.running(), staged.note()), (Some("v1"), Some("a")));
     }
 }
