@@ -204,6 +204,20 @@ impl Loaded {
         }
     }
 
+    /// Why nothing is known of the two copies, where the medium is to blame for it.
+    fn unreadable<E: std::error::Error>(&self) -> Option<CommitError<E>> {
+        match (&self.zero, &self.one) {
+            (Reading::Valid(_), _) | (_, Reading::Valid(_)) => None,
+            (Reading::Unreadable(why), _) => Some((Copy::Zero, why)),
+            (_, Reading::Unreadable(why)) => Some((Copy::One, why)),
+            _ => None,
+        }
+        .map(|(copy, why)| CommitError::Unreadable {
+            copy,
+            why: why.clone(),
+        })
+    }
+
     fn highest_sequence(&self) -> u64 {
         [&self.zero, &self.one, &self.blessed]
             .into_iter()
@@ -231,6 +245,14 @@ pub enum CommitError<E: std::error::Error> {
     /// Somebody else wrote between reading and writing.
     #[error("the boot record changed while this program was deciding; run the command again")]
     Conflict,
+    /// Nothing can be read back of what was decided upon.
+    #[error("the boot record can't be read back: {}: {why}; look at the store's disk", copy.file_name())]
+    Unreadable {
+        /// A copy that can't be read.
+        copy: Copy,
+        /// The medium's own error.
+        why: String,
+    },
     /// A newer release owns the record.
     #[error(
         "the boot record has format {0}, newer than this program writes; use the newer release's program"
@@ -277,7 +299,7 @@ impl<S: Storage> Writer<S> {
             return Err(CommitError::NewerFormat(format));
         }
         if verdict.record() != base {
-            return Err(CommitError::Conflict);
+            return Err(loaded.unreadable().unwrap_or(CommitError::Conflict));
         }
         let next = Record {
             sequence: loaded.highest_sequence().saturating_add(1),

@@ -9,10 +9,10 @@
 
 mod common;
 
-use common::{Fault, Medium, boot, deployment};
-use op_dbus_bootstate::codec::{self, BLOCK};
+use common::{Fault, Injected, Medium, boot, deployment};
+use op_dbus_bootstate::codec::{self, BLOCK, Block};
 use op_dbus_bootstate::record::{Choice, Escalation, LastBoot, Reason, Record};
-use op_dbus_bootstate::store::{CommitError, Copy, Verdict, Writer, load};
+use op_dbus_bootstate::store::{CommitError, Copy, Storage, Verdict, Writer, load};
 
 fn record(sequence: u64, good: u8) -> Record {
     Record {
@@ -131,6 +131,30 @@ fn a_record_that_changed_meanwhile_is_not_overwritten() {
     let outcome = Writer::new(&mut medium).commit(Some(&record(7, 1)), record(0, 2));
     assert!(matches!(outcome, Err(CommitError::Conflict)));
     assert!(medium.writes.is_empty());
+}
+
+/// A medium whose reads have begun to fail.
+struct Unreadable(Medium);
+
+impl Storage for Unreadable {
+    type Error = Injected;
+
+    fn read(&mut self, _: Copy) -> Result<Option<Vec<u8>>, Injected> {
+        Err(Injected(Fault::Refused))
+    }
+
+    fn write(&mut self, copy: Copy, block: &Block) -> Result<(), Injected> {
+        (&mut self.0).write(copy, block)
+    }
+}
+
+#[test]
+fn a_record_that_can_no_longer_be_read_is_told_from_one_that_changed() {
+    let old = record(7, 1);
+    let mut writer = Writer::new(Unreadable(Medium::holding(&old)));
+    let why = writer.commit(Some(&old), record(0, 2)).unwrap_err();
+    let text = why.to_string();
+    assert!(text.contains("can't be read back: record.0: "), "{text}");
 }
 
 #[test]
