@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 
 use crate::chance::Chance;
 use crate::error::{Error, Result};
-use crate::explorer::{Depth, Outcome, Times};
+use crate::explorer::{Depth, Outcome};
 use crate::recording::Recording;
 use crate::report::{Found, Summary};
+use crate::times::Times;
 use crate::worker::{Answer, Order};
 use crate::{Log, State, states};
 

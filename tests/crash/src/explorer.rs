@@ -5,7 +5,7 @@ mod twice;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,7 @@ use crate::error::{At as _, Result};
 use crate::host::Host;
 use crate::programs::Ran;
 use crate::recording::Recording;
+use crate::times::{self, Times, Watch};
 use crate::{Replayer, State};
 
 /// Boot ids of the explorer: none of the story's.
@@ -31,19 +32,6 @@ pub enum Depth {
     Twice,
 }
 
-/// Where the time goes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Times {
-    /// Putting the state on the device.
-    pub present: Duration,
-    /// The programs under test.
-    pub programs: Duration,
-    /// Reading what they left, and judging.
-    pub look: Duration,
-    /// Unmounting.
-    pub down: Duration,
-}
-
 /// What came of a state.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Outcome {
@@ -56,6 +44,19 @@ pub struct Outcome {
     pub second: Option<(String, PathBuf)>,
     /// Where the time went.
     pub times: Times,
+}
+
+impl Outcome {
+    /// Notes what the programs since the first `before` took, and the looking
+    /// beside them.
+    fn account(&mut self, before: usize, watch: &Watch) {
+        let mut looked = watch.spent();
+        for ran in self.ran.iter().skip(before) {
+            looked.wall = looked.wall.saturating_sub(ran.spent.wall);
+            self.times.spend(&ran.name(), ran.spent);
+        }
+        self.times.spend(times::LOOK, looked);
+    }
 }
 
 /// Explores states of one recording, on one device.
@@ -88,18 +89,24 @@ impl Explorer {
     pub fn explore(&mut self, state: &State, depth: Depth) -> io::Result<Outcome> {
         let mut outcome = Outcome::default();
         if depth == Depth::Twice {
+            let watch = Watch::own();
             self.cut_twice(state, &mut outcome)?;
+            // All that happened meanwhile is a part of it.
+            outcome.times = Times::default();
+            outcome.times.spend(times::TWICE, watch.spent());
             return Ok(outcome);
         }
-        let began = Instant::now();
+        let (all, own) = (Watch::process(), Watch::own());
+        let watch = Watch::own();
         let node = self.replayer.present(state)?.to_owned();
         self.host.use_device(&node)?;
-        outcome.times.present = began.elapsed();
+        outcome.times.spend(times::PRESENT, watch.spent());
         let judged = self.judge(state, depth, &mut outcome);
-        let began = Instant::now();
-        let down = self.host.down();
-        outcome.times.down += began.elapsed();
-        judged.and(down)?;
+        judged.and(self.down(&mut outcome))?;
+        let mut disk = all.spent();
+        disk.cpu = disk.cpu.saturating_sub(own.spent().cpu);
+        disk.wall = Duration::ZERO;
+        outcome.times.spend(times::DISK, disk);
         Ok(outcome)
     }
 
@@ -110,9 +117,7 @@ impl Explorer {
         if depth == Depth::Boot || !outcome.violations.is_empty() {
             return Ok(());
         }
-        let began = Instant::now();
-        self.host.down()?;
-        outcome.times.down += began.elapsed();
+        self.down(outcome)?;
         let later = Between {
             boots: (2, 2),
             ..between
@@ -120,7 +125,10 @@ impl Explorer {
         self.boot(&later, outcome)?;
         if let Some(step) = recording.in_flight(state) {
             if outcome.violations.is_empty() {
+                let watch = Watch::own();
+                let before = outcome.ran.len();
                 let found = check::rerun(step, &later, &self.host, &mut outcome.ran)?;
+                outcome.account(before, &watch);
                 outcome.violations.extend(found);
             }
         }
@@ -129,9 +137,8 @@ impl Explorer {
 
     /// A boot with a new boot id, and all checks.
     fn boot(&mut self, between: &Between<'_>, outcome: &mut Outcome) -> io::Result<()> {
-        let began = Instant::now();
-        let programs = |outcome: &Outcome| outcome.ran.iter().map(|ran| ran.took).sum();
-        let before: Duration = programs(outcome);
+        let watch = Watch::own();
+        let before = outcome.ran.len();
         self.host.next_boot()?;
         let seen = check::observe(&self.host, &self.files, &mut outcome.ran)?;
         let digests = &self.recording.prepared.digests;
@@ -139,10 +146,15 @@ impl Explorer {
         if !violations.is_empty() {
             outcome.violations.extend(violations);
         }
-        let spent = programs(outcome).saturating_sub(before);
-        outcome.times.programs += spent;
-        outcome.times.look += began.elapsed().saturating_sub(spent);
+        outcome.account(before, &watch);
         Ok(())
+    }
+
+    fn down(&self, outcome: &mut Outcome) -> io::Result<()> {
+        let watch = Watch::own();
+        let down = self.host.down();
+        outcome.times.spend(times::UNMOUNT, watch.spent());
+        down
     }
 
     /// Ends it: its directory is as empty as it was.

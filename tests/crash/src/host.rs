@@ -126,18 +126,22 @@ impl Host {
         }
     }
 
-    fn program(&self, program: &Path) -> Command {
+    /// No directory to run in is given: with one, a static program forks, which
+    /// copies the tables of all pages of a log that is held in memory
+    /// (`posix_spawn()` does not).
+    fn program(program: &Path) -> Command {
         let mut command = Command::new(program);
         command
             .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .current_dir(&self.dir);
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command
     }
 
     fn places(&self, command: &mut Command) {
         command
-            .args(["--sysroot", "root", "--run"])
+            .arg("--sysroot")
+            .arg(self.dir.join("root"))
+            .arg("--run")
             .arg(self.dir.join("run"))
             .arg("--config")
             .arg(self.config())
@@ -147,7 +151,7 @@ impl Host {
 
     /// Runs the boot role of the activator.
     pub fn boot(&self) -> io::Result<Ran> {
-        let mut command = self.program(&self.programs.activate);
+        let mut command = Self::program(&self.programs.activate);
         self.places(&mut command);
         command.arg("--cmdline").arg(self.dir.join("cmdline"));
         let kmsg = self.dir.join("kmsg");
@@ -162,7 +166,7 @@ impl Host {
 
     /// Runs `op-dbus-stage` for its JSON.
     pub fn stage<W: AsRef<std::ffi::OsStr>>(&self, words: &[W]) -> io::Result<Ran> {
-        let mut command = self.program(&self.programs.stage);
+        let mut command = Self::program(&self.programs.stage);
         command.args(words).arg("--json");
         self.places(&mut command);
         Ran::of(command)

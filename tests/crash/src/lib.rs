@@ -41,6 +41,7 @@ pub mod states;
 pub mod story;
 mod sys;
 mod tape;
+pub mod times;
 mod worker;
 
 pub use content::{BLOCK, SECTOR};

@@ -4,11 +4,11 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::times::{Spent, Watch};
 
 /// Where the programs under test are: the very files that are shipped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,8 +48,8 @@ pub struct Ran {
     pub stdout: String,
     /// What it complained of, and what it told the kernel log.
     pub stderr: String,
-    /// How long it took.
-    pub took: Duration,
+    /// What it took.
+    pub spent: Spent,
 }
 
 impl Ran {
@@ -58,15 +58,27 @@ impl Ran {
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
         let words = words.join(" ");
-        let began = Instant::now();
+        let watch = Watch::programs();
         let output = command.stdin(Stdio::null()).output()?;
         Ok(Self {
             command: words,
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            took: began.elapsed(),
+            spent: watch.spent(),
         })
+    }
+
+    /// The program's name, and the name of its command if it has any.
+    pub fn name(&self) -> String {
+        let mut words = self.command.split(' ');
+        let program = words.next().unwrap_or_default();
+        let program = program.rsplit('/').next().unwrap_or_default();
+        let command = words.take_while(|word| !word.starts_with('-') && !word.contains('/'));
+        std::iter::once(program)
+            .chain(command.take(2))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     /// Whether it ended with 0.
@@ -89,7 +101,7 @@ impl fmt::Display for Ran {
         write!(
             f,
             "  (ended with {code} after {} ms)",
-            self.took.as_millis()
+            self.spent.wall.as_millis()
         )
     }
 }

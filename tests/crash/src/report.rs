@@ -3,16 +3,16 @@
 use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::State;
 use crate::check::Violation;
 use crate::error::{At as _, Result};
-use crate::explorer::{Outcome, Times};
+use crate::explorer::Outcome;
 use crate::programs::Ran;
 use crate::recording::Recording;
+use crate::times::Times;
 
 /// A state in which something is wrong.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -89,16 +89,6 @@ impl Outcome {
     }
 }
 
-impl Times {
-    /// Adds another state's.
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.present += other.present;
-        self.programs += other.programs;
-        self.look += other.look;
-        self.down += other.down;
-    }
-}
-
 /// What all of it came to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Summary {
@@ -130,27 +120,20 @@ impl fmt::Display for Summary {
         for (step, count) in &self.by_step {
             writeln!(f, "{count:>7}  {step}")?;
         }
-        let per = |time: Duration| time.as_secs_f64() * 1000.0 / self.states.max(1) as f64;
+        writeln!(f, "\n{}", self.times.table(self.states))?;
         writeln!(
             f,
             "{} states of {} log entries, seed {}; {} with a second boot, {} with a second cut",
             self.states, self.log_entries, self.seed, self.again, self.twice
         )?;
         let speed = self.states as f64 / self.seconds;
+        let cpu = self.times.total().cpu.as_secs_f64();
         writeln!(
             f,
-            "{:.1} s with {} workers: {speed:.1} states/s, {:.1} a worker",
+            "{:.1} s with {} workers: {speed:.1} states/s; {cpu:.1} s of CPU: {:.1} states/s of it",
             self.seconds,
             self.workers,
-            speed / self.workers.max(1) as f64
-        )?;
-        writeln!(
-            f,
-            "of a state's time: present {:.1} ms, programs {:.1} ms, look {:.1} ms, unmount {:.1} ms",
-            per(self.times.present),
-            per(self.times.programs),
-            per(self.times.look),
-            per(self.times.down)
+            self.states as f64 / cpu.max(0.001)
         )?;
         write!(f, "{} violations", self.violations.len())
     }
