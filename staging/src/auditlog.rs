@@ -249,14 +249,28 @@ pub(crate) fn now() -> String {
         .to_string()
 }
 
+/// Hands every whole line of a log, without its newline, to `each`, and reads to
+/// the end.
+pub(crate) fn whole_lines(log: impl io::Read, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut lines = Lines {
+        reader: Some(BufReader::new(log)),
+        line: Vec::new(),
+        offset: 0,
+    };
+    while let Some(line) = lines.next()? {
+        each(line);
+    }
+    Ok(())
+}
+
 /// Whole lines of bounded length.
-struct Lines {
-    reader: Option<BufReader<File>>,
+struct Lines<R> {
+    reader: Option<BufReader<R>>,
     line: Vec<u8>,
     offset: u64,
 }
 
-impl Lines {
+impl Lines<File> {
     /// A log that does not exist has no lines.
     fn open(path: &Path) -> io::Result<Self> {
         let reader = match File::open(path) {
@@ -270,7 +284,9 @@ impl Lines {
             offset: 0,
         })
     }
+}
 
+impl<R: io::Read> Lines<R> {
     /// The next whole line without its newline. One that is too long is given
     /// cut, and so fails to verify.
     fn next(&mut self) -> io::Result<Option<&[u8]>> {

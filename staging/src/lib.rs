@@ -4,6 +4,7 @@
 //! people. One module a command, below [`commands`].
 
 mod auditlog;
+mod backup;
 mod cli;
 mod commands;
 mod context;

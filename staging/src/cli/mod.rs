@@ -1,6 +1,7 @@
 //! The command line: what every command shares, and the commands of the two
 //! places the program is used in.
 
+pub(crate) mod backup;
 pub(crate) mod build;
 pub(crate) mod check;
 pub(crate) mod device;
@@ -59,6 +60,9 @@ pub(crate) enum Command {
     Device(device::Command),
     #[command(flatten)]
     Build(build::Command),
+    /// Save what a device knows and what its users changed, and look at such a backup
+    #[command(subcommand)]
+    Backup(backup::Backup),
     /// Check a device, a version on it, or a build system, and say what to do about what is found
     #[command(subcommand)]
     Check(check::Check),

@@ -1,6 +1,7 @@
 //! One module a command.
 
 mod audit;
+pub(crate) mod backup;
 mod bless;
 mod build;
 mod cancel;
@@ -27,6 +28,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
     match command {
         Command::Device(command) => on_device(context, command),
         Command::Build(command) => build::run(context, command),
+        Command::Backup(what) => backup::run(context, what),
         Command::Check(what) => check::run(context, what),
         Command::Prune(args) if args.source.is_meant => build::prune(context, args),
         Command::Prune(args) => prune::run(context, args),

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use op_dbus_activator::lock::Lock;
-use op_dbus_bootstate::Version;
 
+use crate::backup::area;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::session::lock_failure;
@@ -43,13 +43,13 @@ impl Incoming {
         Ok(Self { path, _lock: lock })
     }
 
-    /// What a killed run left.
+    /// What a killed run left. A backup that is being made is none.
     pub(crate) fn leftovers(&self) -> Result<Vec<PathBuf>> {
         let fail = |why| Failure::io(format_args!("{}: read", self.path.display()), why);
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.path).map_err(fail)? {
             let entry = entry.map_err(fail)?;
-            if entry.file_name() != LOCK {
+            if entry.file_name() != LOCK && !area::is_alive(&entry.path()) {
                 found.push(entry.path());
             }
         }
@@ -92,8 +92,8 @@ impl Incoming {
     }
 
     /// Makes this run's directory.
-    pub(crate) fn area(&self, version: &Version) -> Result<Area> {
-        let path = self.path.join(format!("{version}.{}", std::process::id()));
+    pub(crate) fn area(&self, name: &str) -> Result<Area> {
+        let path = self.path.join(format!("{name}.{}", std::process::id()));
         fs::DirBuilder::new()
             .mode(0o700)
             .create(&path)
@@ -105,7 +105,7 @@ impl Incoming {
 }
 
 /// Removes a directory of ours: subvolumes are deleted, links not followed.
-fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     if !path.symlink_metadata()?.is_dir() {
         return fs::remove_file(path);
     }

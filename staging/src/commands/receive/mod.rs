@@ -24,7 +24,7 @@ mod publish;
 mod rules;
 mod select;
 mod source;
-pub(crate) mod space;
+mod space;
 mod transfer;
 
 use std::cell::RefCell;
@@ -44,11 +44,13 @@ use crate::session::Session;
 use crate::settings::Settings;
 use crate::signed::{self, Signed};
 
-pub(crate) use incoming::Incoming;
-use interrupt::Interrupt;
+pub(crate) use incoming::{Area, Incoming, remove as remove_tree};
+pub(crate) use interrupt::Interrupt;
 pub(crate) use publish::settle;
+pub(crate) use rules::name as free_name;
 use source::Named;
 pub(crate) use source::{beside, is_manifest, open, read_first};
+pub(crate) use space::{headroom, mib};
 use transfer::Input;
 pub(crate) use transfer::{agrees, failure as stream_failure, policy, unrecognised};
 

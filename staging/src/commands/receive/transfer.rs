@@ -153,7 +153,7 @@ impl Transfer<'_, '_> {
     /// this returns.
     pub(crate) fn complete(self, input: Input, incoming: &Incoming) -> Result<Receipt> {
         let version = &self.signed.manifest.version;
-        let area = incoming.area(version)?;
+        let area = incoming.area(version.as_str())?;
         self.apply(input, area.path())?;
         self.run.done("apply");
         let path = area.path().join(version.as_str());
