@@ -7,7 +7,7 @@
 //! | Module | Does |
 //! |---|---|
 //! | [`inputs`] | reads the configuration, activation.json and the kernel command line |
-//! | [`units`] | reads the units of the active version |
+//! | [`op_dbus_integration::units`] | reads the units of the active version |
 //! | [`plan`] | decides what to emit; pure |
 //! | [`emit`] | writes the plan into the output directory, the same at every run |
 //!
@@ -18,9 +18,10 @@
 pub mod emit;
 pub mod inputs;
 pub mod plan;
-pub mod units;
 
 use std::path::Path;
+
+use op_dbus_integration::units::{self, Units};
 
 /// Reads the host below `root` and writes units into `output`, systemd's
 /// "normal" generator directory: above vendor units, below the administrator's.
@@ -34,7 +35,7 @@ pub fn run(root: &Path, output: &Path) -> Vec<String> {
     };
     let units = match &situation.active {
         Some(_) => units::read(root, &situation.lower, &mut notes),
-        None => Vec::new(),
+        None => Units::default(),
     };
     if let Err(error) = emit::write(&plan::plan(&situation, &units), output) {
         notes.push(error.to_string());

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use op_dbus_activator::config::Way;
-
-use crate::units::{VersionUnit, is_wanted};
+use op_dbus_integration::dropins::DropIn;
+use op_dbus_integration::units::{self, Units, VersionUnit, is_wanted};
 
 /// Where op-dbus' own units are installed.
 const OWN_UNITS: &str = "/usr/lib/systemd/system";
@@ -55,27 +55,37 @@ pub enum Item {
 }
 
 /// Decides what to emit.
-pub fn plan(situation: &Situation, units: &[VersionUnit]) -> Vec<Item> {
+pub fn plan(situation: &Situation, found: &Units) -> Vec<Item> {
     let mut items = Vec::new();
     // These find out by themselves whether there is something to do: in the
     // generator way they run before it is known here.
     if situation.way == Way::Generator {
         items.push(own("sysinit.target.wants", "op-dbus-activate.service"));
     }
-    items.push(own("sysinit.target.wants", "op-dbus-store-rw.service"));
-    items.push(own("sysinit.target.wants", "op-dbus-links.service"));
+    for unit in [
+        "op-dbus-store-rw.service",
+        "op-dbus-links.service",
+        "op-dbus-import.service",
+        "op-dbus-sysusers.service",
+        "op-dbus-tmpfiles.service",
+    ] {
+        items.push(own("sysinit.target.wants", unit));
+    }
 
     let Some(judging) = situation.active else {
         return items;
     };
-    for unit in units {
+    for unit in &found.units {
         items.push(publish(situation, unit));
-        if is_wanted(unit, units) {
+        if is_wanted(unit, &found.units) {
             items.push(Item::Link {
                 path: format!("op-dbus.target.wants/{}", unit.name),
                 target: format!("../{}", unit.name),
             });
         }
+    }
+    for drop_in in &found.drop_ins {
+        items.push(publish_drop_in(situation, drop_in));
     }
     items.push(own("multi-user.target.wants", "op-dbus.target"));
     // All below hang on op-dbus.target, since in the generator way that is what
@@ -123,8 +133,25 @@ fn publish(situation: &Situation, unit: &VersionUnit) -> Item {
     Item::File {
         path: unit.name.clone(),
         text: format!(
-            "{HEADER}[Unit]\nSourcePath={lower}/lib/systemd/system/{}\n\n{}",
-            unit.name, unit.text
+            "{HEADER}[Unit]\nSourcePath={lower}/{}/{}\n\n{}",
+            units::DIRECTORY,
+            unit.name,
+            unit.text
+        ),
+    }
+}
+
+/// The version's drop-in, unchanged. `systemctl cat` shows the path it has here;
+/// `SourcePath=` is the unit's to say.
+fn publish_drop_in(situation: &Situation, drop_in: &DropIn) -> Item {
+    let DropIn { unit, name, text } = drop_in;
+    // No path begins a line of its own: the comment must not end before it.
+    let lower = situation.lower.to_string_lossy().replace('\n', " ");
+    Item::File {
+        path: format!("{unit}.d/{name}"),
+        text: format!(
+            "{HEADER}# From {lower}/{}/{unit}.d/{name}\n\n{text}",
+            units::DIRECTORY
         ),
     }
 }

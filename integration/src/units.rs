@@ -5,19 +5,19 @@
 //! would stay in front of the new one's unit. Administrators change a version's
 //! unit as any other, by drop-ins or a unit of that name in /etc.
 
-use std::ffi::OsStr;
-use std::fs;
-use std::io::Read;
 use std::path::Path;
+
+use crate::dropins::{self, DropIn};
+use crate::tree::{Directory, Error, shown};
 
 /// Units of one version that are published.
 pub const MAX_UNITS: usize = 64;
 /// Bytes of one unit.
-pub const MAX_UNIT_BYTES: u64 = 64 * 1024;
+pub const MAX_UNIT_BYTES: usize = 64 * 1024;
 /// Bytes of a unit's name, as systemd has it (`UNIT_NAME_MAX`).
 const MAX_NAME: usize = 255;
-/// Directory entries looked at, so that a huge directory takes no time.
-const MAX_ENTRIES: usize = 1024;
+/// Where units are in a version's tree.
+pub const DIRECTORY: &str = "lib/systemd/system";
 
 /// What a version may bring. No mounts, swaps or devices: those are the host's.
 const SUFFIXES: [&str; 5] = ["service", "socket", "timer", "path", "target"];
@@ -40,111 +40,125 @@ pub struct VersionUnit {
     pub text: String,
 }
 
-/// Reads the units below the mount `lower` (absolute, in the host at `root`),
-/// sorted by name. What is skipped is noted.
-pub fn read(root: &Path, lower: &Path, notes: &mut Vec<String>) -> Vec<VersionUnit> {
-    let mut directory = root.join(lower.strip_prefix("/").unwrap_or(lower));
-    for part in ["lib", "systemd", "system"] {
-        directory.push(part);
-        // Not following links keeps this inside the version's tree.
-        match directory.symlink_metadata() {
-            Ok(metadata) if metadata.is_dir() => {}
-            Ok(_) => {
-                notes.push(format!(
-                    "{}: not a directory, so the version's units are not published; ship a real directory",
-                    directory.display()
-                ));
-                return Vec::new();
-            }
-            Err(error) => {
-                notes.push(format!(
-                    "{}: {error}; the version brings no units",
-                    directory.display()
-                ));
-                return Vec::new();
-            }
-        }
+/// The units of a version, and the drop-ins for them.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Units {
+    /// Sorted by name.
+    pub units: Vec<VersionUnit>,
+    /// Sorted by unit, then by name.
+    pub drop_ins: Vec<DropIn>,
+}
+
+impl Units {
+    /// Whether the version brings this unit, or the template it is of.
+    pub fn has(&self, name: &str) -> bool {
+        let template = template_of(name);
+        let mut names = self.units.iter().map(|unit| unit.name.as_str());
+        names.any(|own| own == name || template.as_deref() == Some(own))
     }
-    let entries = match fs::read_dir(&directory) {
-        Ok(entries) => entries,
+}
+
+/// Reads the units below the mount `lower` (absolute, in the host at `root`).
+/// What is skipped is noted.
+pub fn read(root: &Path, lower: &Path, notes: &mut Vec<String>) -> Units {
+    let tree = root.join(lower.strip_prefix("/").unwrap_or(lower));
+    let directory = match Directory::open(&tree, DIRECTORY) {
+        Ok(directory) => directory,
+        Err(error @ Error::Missing(_)) => {
+            notes.push(format!("{error}; the version brings no units"));
+            return Units::default();
+        }
         Err(error) => {
-            notes.push(format!("list {}: {error}", directory.display()));
-            return Vec::new();
+            notes.push(format!("{error}; the version's units are not published"));
+            return Units::default();
         }
     };
-    let mut names: Vec<_> = entries
-        .take(MAX_ENTRIES)
-        .filter_map(|entry| entry.ok().map(|entry| entry.file_name()))
-        .collect();
-    names.sort();
+    let (drop_ins, names): (Vec<_>, Vec<_>) = directory
+        .names(notes)
+        .into_iter()
+        .partition(|name| name.ends_with(b".d") && directory.is_directory(name));
     let mut units = Vec::new();
     for name in &names {
-        let published = check_name(name)
+        let published = check_kind(&directory, name)
+            .and_then(check_name)
             .and_then(|name| refuse_vendor(root, name))
             .and_then(|name| load(&directory, name));
         match published {
             Ok(_) if units.len() == MAX_UNITS => {
                 notes.push(format!(
                     "{}: more than {MAX_UNITS} units; those from {} on are not published",
-                    directory.display(),
-                    name.to_string_lossy()
+                    directory.shown(),
+                    shown(name)
                 ));
                 break;
             }
             Ok(unit) => units.push(unit),
             Err(reason) => notes.push(format!(
                 "{}: not published: {reason}",
-                directory.join(name).display()
+                directory.shown_in(name)
             )),
         }
     }
-    units
+    let mut found = Units {
+        units,
+        drop_ins: Vec::new(),
+    };
+    found.drop_ins = dropins::read(&directory, &drop_ins, &found, notes);
+    found
+}
+
+/// What is no file at all gets its own words.
+fn check_kind<'a>(directory: &Directory, name: &'a [u8]) -> Result<&'a [u8], String> {
+    if directory.is_directory(name) {
+        return Err("a directory; op-dbus.target wants all units of the version, and others want none of them".to_owned());
+    }
+    Ok(name)
+}
+
+/// The template that an instance is made from.
+fn template_of(name: &str) -> Option<String> {
+    let (stem, suffix) = name.rsplit_once('.')?;
+    let (template, instance) = stem.split_once('@')?;
+    (!instance.is_empty()).then(|| format!("{template}@.{suffix}"))
 }
 
 /// A plain unit name: systemd's characters, a kind a version may bring.
-fn check_name(name: &OsStr) -> Result<&str, String> {
-    let name = name.to_str().ok_or("its name is not UTF-8")?;
+fn check_name(name: &[u8]) -> Result<&str, String> {
+    let name = std::str::from_utf8(name).map_err(|_| "its name is not UTF-8")?;
     let plain = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
     if name.len() > MAX_NAME || name.starts_with(['.', '-', '@']) || !name.chars().all(plain) {
         return Err("its name is not a unit name".to_owned());
     }
     match name.rsplit_once('.') {
+        // What lies in a-.service.d counts for every unit that begins with a-.
+        Some((stem, _)) if stem.ends_with('-') => {
+            Err("its name ends in a dash, which means many units".to_owned())
+        }
         Some((_, suffix)) if SUFFIXES.contains(&suffix) => Ok(name),
         _ => Err(format!("a version brings only .{}", SUFFIXES.join(", ."))),
     }
 }
 
+/// An instance takes the place of the host's template as well.
 fn refuse_vendor<'a>(root: &Path, name: &'a str) -> Result<&'a str, String> {
+    let template = template_of(name);
     for directory in VENDOR_DIRECTORIES {
-        let vendor = root.join(directory).join(name);
-        if vendor.symlink_metadata().is_ok() {
-            return Err(format!(
-                "/{directory}/{name} is the host's; rename the version's unit"
-            ));
+        for name in [Some(name), template.as_deref()].into_iter().flatten() {
+            let vendor = root.join(directory).join(name);
+            if vendor.symlink_metadata().is_ok() {
+                return Err(format!(
+                    "/{directory}/{name} is the host's; rename the version's unit"
+                ));
+            }
         }
     }
     Ok(name)
 }
 
-fn load(directory: &Path, name: &str) -> Result<VersionUnit, String> {
-    let path = directory.join(name);
-    let metadata = path.symlink_metadata().map_err(|error| error.to_string())?;
-    if !metadata.is_file() {
-        return Err("not a regular file".to_owned());
-    }
-    let file = fs::File::open(&path).map_err(|error| error.to_string())?;
-    let mut text = String::new();
-    let read = file
-        .take(MAX_UNIT_BYTES + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| error.to_string())?;
-    if u64::try_from(read).map_or(true, |read| read > MAX_UNIT_BYTES) {
-        return Err(format!("larger than {MAX_UNIT_BYTES} bytes"));
-    }
-    Ok(VersionUnit {
-        name: name.to_owned(),
-        text,
-    })
+fn load(directory: &Directory, name: &str) -> Result<VersionUnit, String> {
+    let text = directory.text(name, MAX_UNIT_BYTES)?;
+    let name = name.to_owned();
+    Ok(VersionUnit { name, text })
 }
 
 /// Whether op-dbus.target wants the unit by itself. Templates have no instance to
@@ -166,6 +180,7 @@ pub fn is_wanted(unit: &VersionUnit, all: &[VersionUnit]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn unit(name: &str) -> VersionUnit {
         VersionUnit {
@@ -186,14 +201,15 @@ mod tests {
             "a\n.service",
             "x.mount",
             "service",
+            "a-.service",
             "",
         ] {
-            assert!(check_name(OsStr::new(name)).is_err(), "{name:?}");
+            assert!(check_name(name.as_bytes()).is_err(), "{name:?}");
         }
         let long = format!("{}.service", "x".repeat(MAX_NAME));
-        assert!(check_name(OsStr::new(&long)).is_err());
+        assert!(check_name(long.as_bytes()).is_err());
         for name in ["op-dbus-demo.service", "a@b.socket", r"a\x2db.timer"] {
-            assert!(check_name(OsStr::new(name)).is_ok(), "{name:?}");
+            assert!(check_name(name.as_bytes()).is_ok(), "{name:?}");
         }
     }
 
@@ -215,6 +231,17 @@ mod tests {
     }
 
     #[test]
+    fn an_instance_of_the_hosts_template_is_the_hosts() {
+        let root = tempfile::tempdir().unwrap();
+        let vendor = root.path().join("lib/systemd/system");
+        fs::create_dir_all(&vendor).unwrap();
+        fs::write(vendor.join("getty@.service"), "").unwrap();
+        let refused = |name| refuse_vendor(root.path(), name).is_err();
+        assert!(refused("getty@.service") && refused("getty@tty1.service"));
+        assert!(!refused("getty.service") && !refused("demo@tty1.service"));
+    }
+
+    #[test]
     fn large_units_and_too_many_are_left_out() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("opt/op-dbus/lib/systemd/system");
@@ -222,11 +249,11 @@ mod tests {
         for number in 0..=MAX_UNITS {
             fs::write(directory.join(format!("u{number:03}.service")), "[Unit]\n").unwrap();
         }
-        let size = usize::try_from(MAX_UNIT_BYTES).unwrap();
+        let size = MAX_UNIT_BYTES;
         fs::write(directory.join("a-fits.service"), "x".repeat(size)).unwrap();
         fs::write(directory.join("a-large.service"), "x".repeat(size + 1)).unwrap();
         let mut notes = Vec::new();
-        let units = read(root.path(), Path::new("/opt/op-dbus"), &mut notes);
+        let units = read(root.path(), Path::new("/opt/op-dbus"), &mut notes).units;
         assert_eq!(units.len(), MAX_UNITS);
         assert_eq!(units[0].name, "a-fits.service");
         assert_eq!(notes.len(), 2, "{notes:?}");
