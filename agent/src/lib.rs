@@ -1,13 +1,16 @@
-//! `op-dbus-agent`: judges whether the active version works.
+//! `op-dbus-agent`: takes up what the active version brings, and judges whether
+//! it works.
 //!
 //! | Module | Does |
 //! |---|---|
 //! | [`judge`] | turns rounds of observations into a verdict; pure |
 //! | [`watch`] | takes the rounds, bounded in time whatever the bus does |
 //! | [`bus`] | observes units and bus names over the system bus |
+//! | [`import`] | takes up what the version brings beside units |
 //! | [`report`] | says the verdict, for people and for programs |
 
 pub mod bus;
+pub mod import;
 pub mod judge;
 pub mod report;
 pub mod watch;

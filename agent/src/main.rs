@@ -1,5 +1,6 @@
 //! `op-dbus-agent`: reads the arguments, and turns the outcome into an exit code.
 
+use std::error::Error;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,14 +8,16 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use op_dbus_activator::config::{Config, Health};
+use op_dbus_activator::layout::Layout;
 use op_dbus_agent::bus::BusProber;
 use op_dbus_agent::judge::{Subject, Times, Verdict};
-use op_dbus_agent::{report, watch};
+use op_dbus_agent::{import, report, watch};
 
 /// The same meanings as those of op-dbus-stage.
+const FAILURE: u8 = 1;
 const CONFIGURATION: u8 = 3;
 
-/// Judges the health of the op-dbus version that runs.
+/// Takes up what the active op-dbus version brings, and judges its health.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -36,17 +39,69 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Check what the active version brings beside its units, and put it where the host looks
+    ///
+    /// That is its D-Bus policy and activation files, and its lines for
+    /// sysusers.d and tmpfiles.d, written anew below <RUN>/op-dbus/import. What
+    /// is refused is said on standard error, a line each.
+    ///
+    /// Exit codes: 0 done, whatever was refused; 1 it could not be written;
+    /// 2 wrong usage; 3 the configuration is missing or wrong.
+    Import {
+        /// The host's root
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        sysroot: PathBuf,
+        /// Where what lasts one boot is
+        #[arg(long, value_name = "DIR", default_value = "/run")]
+        run: PathBuf,
+        /// The configuration; by default the one below the host's root
+        #[arg(long, value_name = "PATH")]
+        config: Option<PathBuf>,
+        /// Print one JSON object instead of lines
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
-    let Command::Health { config, json } = Arguments::parse().command;
-    match Config::load(&config) {
-        Ok(config) => health(config.health, json),
-        Err(error) => {
-            eprintln!("op-dbus-agent: {error}");
-            ExitCode::from(CONFIGURATION)
-        }
+    match Arguments::parse().command {
+        Command::Health { config, json } => match Config::load(&config) {
+            Ok(config) => health(config.health, json),
+            Err(error) => complain(&error, CONFIGURATION),
+        },
+        Command::Import {
+            sysroot,
+            run,
+            config,
+            json,
+        } => import(&Layout::new(run, sysroot), config, json),
     }
+}
+
+fn complain(error: &dyn Error, code: u8) -> ExitCode {
+    eprintln!("op-dbus-agent: {error}");
+    ExitCode::from(code)
+}
+
+fn import(layout: &Layout, config: Option<PathBuf>, json: bool) -> ExitCode {
+    let config = config.unwrap_or_else(|| layout.config());
+    // A mistake elsewhere in it does not keep good from running: see the generator.
+    let lower = match Config::load_for_boot(&config) {
+        Ok((config, _)) => config.mounts.lower,
+        Err(error) => return complain(&error, CONFIGURATION),
+    };
+    let imported = match import::run(layout, &lower) {
+        Ok(imported) => imported,
+        Err(error) => return complain(error.as_ref(), FAILURE),
+    };
+    for line in &imported.refused {
+        eprintln!("{line}");
+    }
+    let said = import::said(imported.report.as_ref(), json);
+    if let Err(error) = writeln!(io::stdout(), "{said}") {
+        eprintln!("op-dbus-agent: print what was imported: {error}");
+    }
+    ExitCode::SUCCESS
 }
 
 fn health(config: Health, json: bool) -> ExitCode {
