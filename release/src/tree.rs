@@ -28,7 +28,7 @@
 //! 128 directories on the way down, 8 for each of 32 batches under way, and one file
 //! a thread. Memory is the names on the way down, and at most 12 MiB beside them.
 
-mod attributes;
+pub mod attributes;
 mod batch;
 mod order;
 mod walk;

@@ -1,4 +1,4 @@
-//! Extended attributes.
+//! Extended attributes, as far as they are content.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
@@ -13,16 +13,25 @@ const XATTR_MAX: usize = 64 << 10;
 /// Attributes of one entry, in bytes. Btrfs allows far more; nobody has them.
 const ENTRY_MAX: usize = 1 << 20;
 
-pub(super) type Attribute = (CString, Vec<u8>);
+/// A name and its value.
+pub type Attribute = (CString, Vec<u8>);
 
 /// Buffers to read attributes with.
-pub(super) struct Attributes {
+#[derive(Debug)]
+pub struct Attributes {
     names: Vec<u8>,
     value: Vec<u8>,
 }
 
+impl Default for Attributes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Attributes {
-    pub(super) fn new() -> Self {
+    /// Empty ones.
+    pub fn new() -> Self {
         Self {
             names: vec![0; XATTR_MAX],
             value: vec![0; XATTR_MAX],
@@ -30,7 +39,7 @@ impl Attributes {
     }
 
     /// Those of an open file, in the order of their names.
-    pub(super) fn of(&mut self, fd: impl AsFd) -> io::Result<Vec<Attribute>> {
+    pub fn of(&mut self, fd: impl AsFd) -> io::Result<Vec<Attribute>> {
         self.collect(
             |list| rustix::fs::flistxattr(&fd, list),
             |name, value| rustix::fs::fgetxattr(&fd, name, value),
@@ -38,7 +47,7 @@ impl Attributes {
     }
 
     /// Those of an entry that can't be opened for reading: a link, a FIFO, a device.
-    pub(super) fn at(&mut self, parent: impl AsFd, name: &[u8]) -> io::Result<Vec<Attribute>> {
+    pub fn at(&mut self, parent: impl AsFd, name: &[u8]) -> io::Result<Vec<Attribute>> {
         // listxattrat(2) would do, since Linux 6.13.
         let path = Path::new("/proc/self/fd")
             .join(parent.as_fd().as_raw_fd().to_string())

@@ -6,6 +6,8 @@ use clap::{Args, Subcommand};
 use op_dbus_activator::config::{Device, Link, Way};
 use op_dbus_bootstate::Version;
 
+use super::overlay::{Overlay, Winner};
+
 /// The commands of a device.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -29,6 +31,9 @@ pub(crate) enum Command {
     Pin(Pin),
     /// Take a pin back
     Unpin(Pin),
+    /// List the changes over a version, and what of them clashes with another one
+    #[command(subcommand)]
+    Overlay(Overlay),
     /// Tell what runs, what the next boot does, and what to do next
     Status,
     /// Check or print the audit log
@@ -109,6 +114,9 @@ pub(crate) struct Override {
 pub(crate) struct Stage {
     /// A version of the store
     pub(crate) version: Version,
+    /// Who wins where changes over the good version clash with this one [default: by the configuration]
+    #[arg(long = "overlay", value_name = "WINNER")]
+    pub(crate) winner: Option<Winner>,
     #[command(flatten)]
     pub(crate) overrides: Override,
 }

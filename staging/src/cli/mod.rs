@@ -5,6 +5,7 @@ pub(crate) mod backup;
 pub(crate) mod build;
 pub(crate) mod check;
 pub(crate) mod device;
+pub(crate) mod overlay;
 pub(crate) mod prune;
 
 use std::path::PathBuf;

@@ -9,6 +9,7 @@ mod check;
 mod condemn;
 mod generate;
 mod orderly_shutdown;
+mod overlay;
 mod pin;
 pub(crate) mod prepare;
 mod prune;
@@ -50,6 +51,7 @@ fn on_device(context: &Context, command: &device::Command) -> Result<Exit> {
         Command::Rollback(args) => rollback::run(context, args),
         Command::Pin(args) => pin::pin(context, &args.version),
         Command::Unpin(args) => pin::unpin(context, &args.version),
+        Command::Overlay(what) => overlay::run(context, what),
         Command::Status => status::run(context),
         Command::Audit(args) => audit::run(context, args),
         Command::OrderlyShutdown => orderly_shutdown::run(context),
