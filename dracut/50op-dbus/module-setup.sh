@@ -23,6 +23,18 @@ store_device() {
     readlink -e "${device/#UUID=//dev/disk/by-uuid/}"
 }
 
+# Which activator went into this image: dracut may strip the copy, and then
+# nobody could tell it from another one. `op-dbus-stage check target` reads it.
+stamp() {
+    local installed=${dracutsysrootdir-}$activator sum version
+    sum=$(sha256sum < "$installed") || return 0
+    echo "activator-sha256=${sum%% *}"
+    # Not while the image is for another root, and maybe another processor.
+    if [[ -z ${dracutsysrootdir-} ]] && version=$("$installed" --version 2> /dev/null); then
+        echo "activator-version=${version##* }"
+    fi
+}
+
 installkernel() {
     # Whatever holds the root, the store is Btrfs and the version is under an overlay.
     hostonly='' instmods btrfs overlay
@@ -37,6 +49,8 @@ installkernel() {
 install() {
     inst_simple "$activator"
     inst_simple "$config" || dwarn "op-dbus: no $config: this image will activate nothing"
+    mkdir -p "$initdir/etc/op-dbus"
+    stamp > "$initdir/etc/op-dbus/initramfs.stamp"
     # by-uuid links, and complete multi-device file systems
     inst_rules 60-persistent-storage.rules 64-btrfs.rules
     inst_simple "$moddir/op-dbus-initrd.service" "$systemdsystemunitdir/op-dbus-initrd.service"

@@ -40,13 +40,15 @@ pub(crate) fn running(host: &Host) -> Option<String> {
 pub(crate) fn check(host: &Host, findings: &mut Findings) {
     let running = running(host);
     let installed = installed(&host.root);
+    // Old kernels that are only kept are no reason to call a device unfit.
+    let newest = installed.first();
     if let Some(release) = &running {
-        version(release, "running", findings);
+        version(release, "running", true, findings);
         let list = host.proc.text("filesystems", 64 * 1024).unwrap_or_default();
         for name in FILE_SYSTEMS {
             // A module that was not needed yet is not in the list.
             if !is_registered(&list, name) && !can_load(&host.root, release, name) {
-                lacks(release, name, findings);
+                lacks(release, name, true, findings);
             }
         }
     }
@@ -54,47 +56,49 @@ pub(crate) fn check(host: &Host, findings: &mut Findings) {
         .iter()
         .filter(|release| Some(*release) != running.as_ref())
     {
-        version(release, "installed", findings);
+        let is_likely = Some(release) == newest;
+        version(release, "installed", is_likely, findings);
         for name in FILE_SYSTEMS {
             if !can_load(&host.root, release, name) {
-                lacks(release, name, findings);
+                lacks(release, name, is_likely, findings);
             }
         }
     }
     if installed.is_empty() && running.is_none() {
-        findings.warning(
-            SUBJECT,
-            "no kernel with modules is installed in this image",
-            "install one, then look again",
-        );
+        findings.info(SUBJECT, "no kernel with modules is installed in this image");
     }
 }
 
-fn version(release: &str, which: &str, findings: &mut Findings) {
+fn version(release: &str, which: &str, is_likely: bool, findings: &mut Findings) {
     let numbers = numbers(release);
-    let oldest = [OLDEST.0, OLDEST.1];
-    if numbers.as_slice() >= oldest.as_slice() {
-        findings.ok(SUBJECT, format!("{release} ({which})"));
-    } else {
-        findings.error(
-            Exit::Failure,
-            SUBJECT,
-            format!(
-                "{release} ({which}) is older than {}.{}: it can't mount a version",
-                OLDEST.0, OLDEST.1
-            ),
-            "install a newer kernel",
-        );
+    let (major, minor) = OLDEST;
+    if numbers.as_slice() >= [major, minor].as_slice() {
+        return findings.ok(SUBJECT, format!("{release} ({which})"));
     }
+    bad(
+        is_likely,
+        format!("{release} ({which}) is older than {major}.{minor}: it can't mount a version"),
+        "install a newer kernel".to_owned(),
+        findings,
+    );
 }
 
-fn lacks(release: &str, name: &str, findings: &mut Findings) {
-    findings.error(
-        Exit::Failure,
-        SUBJECT,
+fn lacks(release: &str, name: &str, is_likely: bool, findings: &mut Findings) {
+    bad(
+        is_likely,
         format!("{release} has no {name} file system"),
         format!("install the kernel's {name} module, or a kernel that has it"),
+        findings,
     );
+}
+
+/// In the way only of a kernel that a boot without a hand is likely to take.
+fn bad(is_likely: bool, found: String, remedy: String, findings: &mut Findings) {
+    if is_likely {
+        findings.error(Exit::Failure, SUBJECT, found, remedy);
+    } else {
+        findings.warning(SUBJECT, found, remedy);
+    }
 }
 
 /// The numbers a release begins with.

@@ -1,17 +1,18 @@
 //! `check target`: is this device, or an image of one, fit to be upgraded
 //! without a hand, and to come back by itself when an upgrade fails?
 
-mod command_line;
+pub(crate) mod command_line;
 mod configuration;
-mod installed;
-mod kernel;
-mod keys;
+mod initramfs;
+pub(crate) mod installed;
+pub(crate) mod kernel;
+pub(crate) mod keys;
 pub(crate) mod places;
 mod record;
 mod space;
 mod store;
 mod surroundings;
-mod systemd;
+pub(crate) mod systemd;
 
 use op_dbus_activator::config::Config;
 use serde_json::json;
@@ -65,6 +66,9 @@ fn all(host: &Host) -> Findings {
         }
         with("mount points", all, places::check);
         with("installed", all, installed::check);
+        if let Some(said) = &said {
+            initramfs::check(host, said, all);
+        }
         let settings = settings.clone();
         let part = move |host: &Host, all: &mut Findings| keys::check(host, &settings, all);
         sections::run("keys", host, sections::LIMIT, all, part);

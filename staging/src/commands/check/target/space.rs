@@ -1,7 +1,7 @@
 //! Space: for the next version, and for the metadata of everything.
 
 use crate::commands::check::host::Host;
-use crate::commands::receive::space::{headroom, mib};
+use crate::commands::receive::headroom;
 use crate::deployments::Deployments;
 use crate::error::Exit;
 use crate::findings::Findings;
@@ -14,6 +14,11 @@ const SUBJECT: &str = "space";
 /// about what a commit of a receive writes, twice.
 const METADATA_LEAST: u64 = 16 << 20;
 const PRUNE: &str = "see what would go: op-dbus-stage prune --dry-run; then: op-dbus-stage prune";
+
+/// Bytes as MiB, rounded up: what is needed is never told too small.
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
 
 /// Looks at both.
 pub(crate) fn check(host: &Host, settings: &Settings, findings: &mut Findings) {

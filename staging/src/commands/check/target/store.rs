@@ -105,7 +105,8 @@ fn identity(mount: &Mount, config: &Config, findings: &mut Findings) {
     let is_right = match &config.store.device {
         Device::Uuid(uuid) => fsid(&mount.source).map(|found| found == *uuid),
         Device::Path(path) => {
-            let same_node = path.canonicalize().ok() == mount.source.canonicalize().ok();
+            let node = |path: &Path| path.canonicalize().ok();
+            let same_node = node(path).is_some() && node(path) == node(&mount.source);
             Some(same_node || fsid(path).is_some_and(|one| fsid(&mount.source) == Some(one)))
         }
     };
