@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files;
 use crate::layout::Layout;
+use crate::overlay::OverlayReport;
 
 /// Schema of the file.
 pub const SCHEMA: u32 = 1;
@@ -107,6 +108,9 @@ pub struct Activation {
     pub source: Source,
     /// Why, in a sentence.
     pub reason: String,
+    /// The overlay; none: there is none.
+    #[serde(default)]
+    pub overlay: Option<OverlayReport>,
     /// What works less well than it should, as stable words.
     pub degraded: Vec<String>,
     /// Candidates that could not be activated, in order.
@@ -157,6 +161,7 @@ impl Activation {
             counted: false,
             source: Source::Record,
             reason: reason.into(),
+            overlay: None,
             degraded: Vec::new(),
             failures: Vec::new(),
             record: RecordReport {

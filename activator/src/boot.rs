@@ -14,7 +14,7 @@ use crate::device::Devices;
 use crate::files;
 use crate::history;
 use crate::layout::Layout;
-use crate::overlay::word;
+use crate::overlay::{PlanReport, word};
 use crate::session;
 use crate::steps::Steps;
 
@@ -149,7 +149,9 @@ fn decide(options: &Options, steps: &mut Steps, report: &mut Activation) -> Resu
         boot_id,
         store_read_only: store.read_only.is_some(),
         points,
+        config: &config.overlay,
         degraded: Vec::new(),
+        overlay: None,
     };
     let question = Question {
         record,
@@ -161,6 +163,10 @@ fn decide(options: &Options, steps: &mut Steps, report: &mut Activation) -> Resu
     };
     let chosen = choose::choose(question, &mut world);
     report.degraded.append(&mut world.degraded);
+    report.overlay = world.overlay.take();
+    if let Some(plan) = report.overlay.as_ref().and_then(|made| made.plan.as_ref()) {
+        tell(plan);
+    }
     conclude(report, chosen);
     Ok(())
 }
@@ -187,6 +193,16 @@ fn boot_id(options: &Options) -> Result<BootId, Stop> {
     text.trim_end()
         .parse()
         .map_err(|why| Stop::Failed(format!("{}: {why}", path.display())))
+}
+
+/// Says what of a plan was not carried out.
+fn tell(plan: &PlanReport) {
+    let kept = u32::try_from(plan.kept.len()).unwrap_or(u32::MAX);
+    let all = kept.saturating_add(plan.more);
+    log::info!("overlay: {} entries of the plan carried out", plan.applied);
+    if let Some(first) = plan.kept.first() {
+        log::warn!("overlay: {all} left as they were, among them {first}");
+    }
 }
 
 fn conclude(report: &mut Activation, chosen: Chosen) {

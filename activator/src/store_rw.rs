@@ -12,7 +12,7 @@ use crate::activation::Activation;
 use crate::config::Config;
 use crate::layout::Layout;
 use crate::mount::MountPoint;
-use crate::overlay::{self, Origin, word};
+use crate::overlay::{self, Origin, shared, word};
 use crate::session;
 
 /// Makes the store writable if it can be, and looks at the overlay again. One
@@ -35,16 +35,23 @@ pub fn run(layout: &Layout, config: &Config) {
         Ok(None) => return,
         Err(why) => return log::warn!("store-rw: {why}"),
     };
+    let looked_at = |word: &str| {
+        [word::STORE_READ_ONLY, word::SHARED_PATH_MISSING].contains(&word)
+            || word::OVERLAY.contains(&word)
+    };
     let mut degraded: Vec<String> = report
         .degraded
         .iter()
-        .filter(|word| *word != word::STORE_READ_ONLY && !word::OVERLAY.contains(&word.as_str()))
+        .filter(|word| !looked_at(word))
         .cloned()
         .collect();
     if read_only {
         degraded.push(word::STORE_READ_ONLY.to_owned());
     }
     degraded.extend(look_at_overlay(layout, config, &report, read_only));
+    if report.running().is_some() {
+        degraded.extend(mount_shared(layout, config));
+    }
     if degraded.len() != report.degraded.len()
         || degraded.iter().any(|word| !report.degraded.contains(word))
     {
@@ -97,6 +104,23 @@ fn look_at_overlay(
     }
 }
 
+/// Mounts what is shared and is not mounted yet: a new overlay has none of it, and
+/// a read-only one had no directory for it.
+fn mount_shared(layout: &Layout, config: &Config) -> Option<String> {
+    if config.overlay.shared_paths.is_empty() {
+        return None;
+    }
+    let missing = match MountPoint::open(&layout.sysroot, &config.mounts.overlay) {
+        Ok(point) => {
+            let missing = shared::attach(layout, point.dir(), &config.overlay.shared_paths)?;
+            missing.why
+        }
+        Err(why) => format!("{}: {why}", config.mounts.overlay.display()),
+    };
+    log::warn!("store-rw: {}: {missing}", word::SHARED_PATH_MISSING);
+    Some(word::SHARED_PATH_MISSING.to_owned())
+}
+
 /// Puts a writable overlay where a degraded one is. Services start later.
 fn replace(
     layout: &Layout,
@@ -105,8 +129,9 @@ fn replace(
     deployment: &OwnedFd,
     old: MountPoint,
 ) -> Result<Option<overlay::Degraded>, String> {
-    let usable = overlay::prepare(layout, &running.version, &running.digest, &Origin::Own);
-    let (tree, found) = overlay::build(layout, &running.version, deployment.as_fd(), false, usable)
+    let (version, digest) = (&running.version, &running.digest);
+    let unusable = overlay::prepare(layout, version, digest, &Origin::OWN).err();
+    let (tree, found) = overlay::build(layout, version, deployment.as_fd(), false, unusable)
         .map_err(|why| why.to_string())?;
     if found.is_some() {
         return Ok(found);

@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use op_dbus_activator::activation::Outcome;
+use op_dbus_activator::activation::{Activation, Outcome};
 use op_dbus_activator::layout::Layout;
+use op_dbus_activator::overlay::Begin;
 use op_dbus_bootstate::Slot;
 use op_dbus_bootstate::record::Origin;
 
@@ -71,18 +72,64 @@ fn a_trial_begins_anew_after_a_crash_and_goes_on_after_a_refund() {
         return;
     }
     let mut device = with_change();
-    device.boot();
-    fs::write(over(&device, "setting"), "of a crashed try").unwrap();
-    device.reboot();
-    assert_eq!(text(&device, "setting").unwrap(), "of good");
+    let began = |report: &Activation| report.overlay.as_ref().unwrap().origin;
+    assert_eq!(began(&device.boot()), Begin::Carried);
+    // Two crashes: what the second left is kept, and the first one's goes.
+    for number in [1, 2] {
+        let changed = format!("of crashed try {number}");
+        fs::write(over(&device, "setting"), changed).unwrap();
+        assert_eq!(began(&device.reboot()), Begin::Carried);
+        assert_eq!(text(&device, "setting").unwrap(), "of good");
+    }
     fs::write(over(&device, "setting"), "of an orderly try").unwrap();
     device.down();
-    device.record(|record| record.last_boot.as_mut().unwrap().refunded = true);
+    device.record(|record| {
+        record.last_boot.as_mut().unwrap().refunded = true;
+        record.trial.as_mut().unwrap().tries_left = 1;
+    });
     let report = device.reboot();
     assert_eq!(report.slot, Some(Slot::Trial));
+    assert_eq!(began(&report), Begin::Kept);
     assert_eq!(text(&device, "setting").unwrap(), "of an orderly try");
     device.down();
-    assert_eq!(device.offline(overlays), ["v1.1.0", "v1.2.0"]);
+    let left = ["v1.1.0", "v1.2.0", "v1.2.0.failed"];
+    assert_eq!(device.offline(overlays), left);
+    assert_eq!(discarded(&device), "of crashed try 2");
+}
+
+/// What the overlay of the trial holds that was set aside after a crash.
+fn discarded(device: &Device) -> String {
+    device.offline(|layout| {
+        let failed = layout.overlays_dir().join("v1.2.0.failed/upper/setting");
+        fs::read_to_string(failed).unwrap()
+    })
+}
+
+#[test]
+fn a_fresh_trial_begins_with_nothing_and_going_back_restores() {
+    if !is_root() {
+        return;
+    }
+    let mut device = with_change();
+    device.configure("[overlay]\nmode = \"fresh\"\n");
+    let began = |report: &Activation| report.overlay.as_ref().unwrap().origin;
+    assert_eq!(began(&device.boot()), Begin::Empty);
+    assert_eq!(text(&device, "setting"), None);
+    fs::write(over(&device, "setting"), "of trial").unwrap();
+    assert_eq!(began(&device.reboot()), Begin::Empty);
+    assert_eq!(text(&device, "setting"), None);
+    fs::write(over(&device, "setting"), "of a second try").unwrap();
+    device.down();
+    assert_eq!(discarded(&device), "of trial");
+    device.record(|record| record.last_boot.as_mut().unwrap().refunded = true);
+    assert_eq!(began(&device.reboot()), Begin::Kept);
+    assert_eq!(text(&device, "setting").unwrap(), "of a second try");
+    device.down();
+    device.record(|record| record.trial = None);
+    let report = device.reboot();
+    assert_eq!(report.slot, Some(Slot::Good));
+    assert_eq!(began(&report), Begin::Own);
+    assert_eq!(text(&device, "setting").unwrap(), "of good");
 }
 
 #[test]
@@ -240,6 +287,7 @@ fn without_a_usable_overlay_the_version_runs_as_published() {
         let report = device.boot();
         assert_eq!(report.outcome, Outcome::Activated, "{report:?}");
         assert_eq!(report.degraded, ["overlay-missing"]);
+        assert_eq!(report.overlay, None);
         assert_eq!(report.failures, []);
         assert!(report.counted);
         device.assert_runs("v1.0.0");

@@ -9,10 +9,10 @@ use op_dbus_bootstate::{BootId, Deployment, Record, Slot};
 
 use super::Options;
 use crate::choose::{self, Unfit};
-use crate::config::Mounts;
+use crate::config::{self, Mounts};
 use crate::identity::{self, Check};
 use crate::mount::{Detached, MountPoint};
-use crate::overlay::{self, Origin};
+use crate::overlay::{self, Begin, Origin, OverlayReport, Own, word};
 use crate::records::Records;
 use crate::steps::Steps;
 
@@ -24,7 +24,10 @@ pub(super) struct World<'a> {
     pub(super) boot_id: BootId,
     pub(super) store_read_only: bool,
     pub(super) points: Points,
+    pub(super) config: &'a config::Overlay,
     pub(super) degraded: Vec<String>,
+    /// What is mounted as overlay, if anything is.
+    pub(super) overlay: Option<OverlayReport>,
 }
 
 /// The two places a version is mounted on.
@@ -81,38 +84,8 @@ impl World<'_> {
         }
     }
 
-    /// What the candidate's overlay begins with (docs, "Overlay").
     fn origin(&self, base: &Record, slot: Slot, deployment: &Deployment) -> Origin {
-        let (Slot::Trial, Some(trial)) = (slot, &base.trial) else {
-            return Origin::Own;
-        };
-        let good = base.good.as_ref().map(|good| good.version.clone());
-        // Nothing replaces what the other two would find when they are next, and
-        // what is set aside of it, nobody puts back.
-        let others = [&base.good, &base.fallback];
-        let is_other = others
-            .into_iter()
-            .flatten()
-            .any(|other| other.version == deployment.version);
-        if is_other || trial.origin == record::Origin::Rollback {
-            return Origin::OwnOr(good);
-        }
-        let goes_on = base.last_boot.as_ref().is_some_and(|last| {
-            let same_boot = last.boot_id == self.boot_id;
-            let same_trial = last.choice
-                == record::Choice::Deployment {
-                    slot,
-                    digest: deployment.digest,
-                };
-            same_trial && (same_boot || last.refunded)
-        });
-        if goes_on {
-            return Origin::OwnOr(good);
-        }
-        Origin::Fresh {
-            from: good,
-            keep_old: trial.attempts == 0,
-        }
+        Origin::of(base, slot, deployment, self.boot_id, self.config.mode)
     }
 
     /// What the user wrote over an earlier life of the trial is set aside before
@@ -123,8 +96,7 @@ impl World<'_> {
             return;
         };
         let origin = self.origin(base, Slot::Trial, &trial.deployment);
-        let is_first = matches!(origin, Origin::Fresh { keep_old: true, .. });
-        if is_first && counted.attempts > trial.attempts {
+        if origin.own == Own::IsOld && counted.attempts > trial.attempts {
             // Should this fail, it is tried again before the overlay is made.
             if let Err(why) = overlay::set_aside(&self.options.layout, &trial.deployment.version) {
                 log::warn!("{why}");
@@ -133,6 +105,7 @@ impl World<'_> {
     }
 
     fn mount(&mut self, base: &Record, slot: Slot, deployment: &Deployment) -> io::Result<()> {
+        self.overlay = None;
         let layout = &self.options.layout;
         let version = &deployment.version;
         let path = layout.deployment(version);
@@ -141,14 +114,28 @@ impl World<'_> {
         self.steps.done("lower");
 
         let usable = if self.store_read_only {
-            Ok(())
+            // Nothing can be made: its own is shown, if there is one.
+            Ok(OverlayReport {
+                origin: Begin::Own,
+                plan: None,
+            })
         } else {
             let origin = self.origin(base, slot, deployment);
             overlay::prepare(layout, version, &deployment.digest, &origin)
         };
         self.steps.done("overlay-prepare");
+        let (report, unusable) = match usable {
+            Ok(report) => (Some(report), None),
+            Err(why) => (None, Some(why)),
+        };
         let (over, less) =
-            overlay::build(layout, version, dir.as_fd(), self.store_read_only, usable)?;
+            overlay::build(layout, version, dir.as_fd(), self.store_read_only, unusable)?;
+        if less
+            .as_ref()
+            .is_none_or(|less| less.word != word::OVERLAY_MISSING)
+        {
+            self.overlay = report;
+        }
         if let Some(less) = less {
             self.degrade(&less);
         }
@@ -156,9 +143,16 @@ impl World<'_> {
 
         let lower = lower.attach(&self.points.lower)?;
         let over = over.attach(&self.points.overlay)?;
+        self.steps.done("attach");
+        let missing = over
+            .root()
+            .and_then(|root| overlay::shared::attach(layout, root, &self.config.shared_paths));
+        if let Some(missing) = missing {
+            self.degrade(&missing);
+        }
         lower.keep();
         over.keep();
-        self.steps.done("attach");
+        self.steps.done("shared");
         Ok(())
     }
 }

@@ -46,6 +46,23 @@ impl Detached {
     /// A read-only view of an open directory: `nosuid`, `nodev`, and executable
     /// whatever its own mount says.
     pub fn read_only_clone(dir: impl AsFd) -> io::Result<Self> {
+        Self::clone_with(
+            dir,
+            MountAttrFlags::MOUNT_ATTR_RDONLY,
+            MountAttrFlags::empty(),
+        )
+    }
+
+    /// The same, and as writable as its file system is.
+    pub fn writable_clone(dir: impl AsFd) -> io::Result<Self> {
+        Self::clone_with(
+            dir,
+            MountAttrFlags::empty(),
+            MountAttrFlags::MOUNT_ATTR_RDONLY,
+        )
+    }
+
+    fn clone_with(dir: impl AsFd, set: MountAttrFlags, clear: MountAttrFlags) -> io::Result<Self> {
         let tree = rustix::mount::open_tree(
             dir,
             "",
@@ -53,10 +70,9 @@ impl Detached {
                 | OpenTreeFlags::OPEN_TREE_CLOEXEC
                 | OpenTreeFlags::AT_EMPTY_PATH,
         )?;
-        let set = MountAttrFlags::MOUNT_ATTR_RDONLY
-            | MountAttrFlags::MOUNT_ATTR_NODEV
-            | MountAttrFlags::MOUNT_ATTR_NOSUID;
-        setattr::change(tree.as_fd(), set, MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
+        let set = set | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
+        let clear = clear | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        setattr::change(tree.as_fd(), set, clear)?;
         Ok(Self { tree })
     }
 
@@ -126,6 +142,11 @@ fn with_messages(why: &io::Error, context: &OwnedFd) -> io::Error {
 }
 
 impl Attached {
+    /// The root of the tree, where it is attached.
+    pub fn root(&self) -> Option<BorrowedFd<'_>> {
+        self.tree.as_ref().map(AsFd::as_fd)
+    }
+
     /// Lets the tree stay attached.
     pub fn keep(mut self) {
         self.tree = None;
@@ -161,6 +182,11 @@ impl MountPoint {
             Mode::empty(),
             ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
         )?;
+        Self::of(dir)
+    }
+
+    /// An open directory.
+    pub fn of(dir: OwnedFd) -> io::Result<Self> {
         let occupied = is_mount_root(&dir)?;
         Ok(Self { dir, occupied })
     }

@@ -15,12 +15,18 @@ use rustix::io::Errno;
 use crate::layout::Layout;
 use crate::mount::{self, Detached};
 
+mod apply;
 pub mod beneath;
 pub mod entry;
+mod origin;
 pub mod plan;
 mod prepare;
+mod report;
+pub mod shared;
 
-pub use prepare::{Origin, prepare, set_aside};
+pub use origin::{Origin, Own, Source};
+pub use prepare::{prepare, set_aside};
+pub use report::{Begin, KEPT_MAX, OverlayReport, PlanReport};
 
 /// The new name the probe makes and removes.
 const PROBE: &str = ".op-dbus-probe";
@@ -56,6 +62,8 @@ pub mod word {
     pub const OVERLAY_NOT_WRITABLE: &str = "overlay-not-writable";
     /// There is no overlay; the version stands in its place as published.
     pub const OVERLAY_MISSING: &str = "overlay-missing";
+    /// A shared path is not mounted; what is there is the version's own.
+    pub const SHARED_PATH_MISSING: &str = "shared-path-missing";
     /// The boot could not be counted.
     pub const NOT_COUNTED: &str = "not-counted";
     /// The configuration has a mistake; only what booting needs was taken from it.
@@ -74,15 +82,15 @@ fn degraded(word: &'static str, why: impl Into<String>) -> Degraded {
 /// The overlay of a version, detached, as good as it can be had; and what is
 /// less than good about it. `deployment` is the version's directory.
 ///
-/// `usable`: the version's overlay subvolume is prepared; else why not.
+/// `unusable`: why the version's overlay subvolume could not be prepared.
 pub fn build(
     layout: &Layout,
     version: &Version,
     deployment: BorrowedFd<'_>,
     store_read_only: bool,
-    usable: Result<(), String>,
+    unusable: Option<String>,
 ) -> io::Result<(Detached, Option<Degraded>)> {
-    if let Err(why) = usable {
+    if let Some(why) = unusable {
         let tree = Detached::read_only_clone(deployment)?;
         return Ok((tree, Some(degraded(word::OVERLAY_MISSING, why))));
     }

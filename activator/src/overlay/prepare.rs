@@ -12,29 +12,14 @@ use std::path::{Path, PathBuf};
 use op_dbus_bootstate::{Digest, Version};
 use rustix::fs::XattrFlags;
 
+use super::apply;
+use super::origin::{Origin, Own, Source};
+use super::report::{Begin, OverlayReport};
 use crate::layout::Layout;
 
 /// Names the content an overlay was made for, on its subvolume. An attribute,
 /// because one can be set on a full disk, where a file can't be written (measured).
 const OWNER: &str = "trusted.op-dbus.deployment";
-
-/// Which content a version's overlay begins with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// Its own, from earlier boots; an empty one if there is none.
-    Own,
-    /// Its own; if there is none, a copy of that of the given version.
-    OwnOr(Option<Version>),
-    /// A copy of that of the given version, in place of its own: that of another
-    /// deployment of the same name, or one left by a boot that did not end in order.
-    Fresh {
-        /// Whose overlay is copied.
-        from: Option<Version>,
-        /// Whether its own is set aside as `<version>.old`; one of another
-        /// content always is.
-        keep_old: bool,
-    },
-}
 
 /// Makes the overlay subvolume of a version ready: with `upper/` and `work/`.
 pub fn prepare(
@@ -42,32 +27,45 @@ pub fn prepare(
     version: &Version,
     digest: &Digest,
     origin: &Origin,
-) -> Result<(), String> {
+) -> Result<OverlayReport, String> {
     let path = layout.overlay(version);
     let exists = path.symlink_metadata().is_ok();
-    let (from, keep_old) = match origin {
-        Origin::Own | Origin::OwnOr(_) if exists => {
-            return fill(&path, &layout.deployment(version))
-                .map_err(|why| format!("{}: {why}", path.display()));
-        }
-        Origin::Own => (None, true),
-        Origin::OwnOr(good) => (good.as_ref(), true),
-        Origin::Fresh { from, keep_old } => (from.as_ref(), *keep_old),
+    let kept = match origin.own {
+        Own::Stays => Some(Begin::Own),
+        Own::GoesOn => Some(Begin::Kept),
+        Own::IsOld | Own::HasFailed => None,
     };
+    if let Some(begin) = kept.filter(|_| exists) {
+        fill(&path, &layout.deployment(version))
+            .map_err(|why| format!("{}: {why}", path.display()))?;
+        return Ok(OverlayReport {
+            origin: begin,
+            plan: None,
+        });
+    }
     let new = beside(&path, ".new-", "");
     remove(&new)?;
-    begin(layout, from.filter(|good| *good != version), &new)?;
+    let source = begin(layout, origin.from.as_ref(), &new)?;
     fill(&new, &layout.deployment(version))
         .and_then(|()| set_owner(&new, digest))
         .map_err(|why| format!("{}: {why}", new.display()))?;
+    let plan = source.filter(|source| source.planned).and_then(|source| {
+        let over = &source.deployment.digest;
+        apply::apply(layout, version, digest, over, &new.join("upper"))
+    });
     if exists {
-        if keep_old || owner(&path) != Some(*digest) {
-            put_aside(&path)?;
-        } else {
-            remove(&path)?;
-        }
+        // One of another content is no leftover of a try of this one.
+        let failed = origin.own == Own::HasFailed && owner(&path) == Some(*digest);
+        put_aside(&path, if failed { ".failed" } else { ".old" })?;
     }
-    rename(&new, &path)
+    rename(&new, &path)?;
+    Ok(OverlayReport {
+        origin: match source {
+            Some(_) => Begin::Carried,
+            None => Begin::Empty,
+        },
+        plan,
+    })
 }
 
 /// Sets a version's overlay aside as `<version>.old`, if there is one. Durable
@@ -77,12 +75,13 @@ pub fn set_aside(layout: &Layout, version: &Version) -> Result<(), String> {
     if path.symlink_metadata().is_err() {
         return Ok(());
     }
-    put_aside(&path)?;
+    put_aside(&path, ".old")?;
     op_dbus_btrfs::sync_filesystem(&layout.store).map_err(|why| why.to_string())
 }
 
-fn put_aside(path: &Path) -> Result<(), String> {
-    let aside = beside(path, "", ".old");
+/// Puts it beside under another name, in place of what had that name before.
+fn put_aside(path: &Path, suffix: &str) -> Result<(), String> {
+    let aside = beside(path, "", suffix);
     remove(&aside)?;
     rename(path, &aside)
 }
@@ -100,16 +99,24 @@ fn owner(overlay: &Path) -> Option<Digest> {
     std::str::from_utf8(text.get(..length)?).ok()?.parse().ok()
 }
 
-/// A snapshot of another version's overlay, or an empty one.
-fn begin(layout: &Layout, from: Option<&Version>, new: &Path) -> Result<(), String> {
+/// A snapshot of another version's overlay, or an empty one. Returns whose it
+/// is a snapshot of.
+fn begin<'s>(
+    layout: &Layout,
+    from: Option<&'s Source>,
+    new: &Path,
+) -> Result<Option<&'s Source>, String> {
     fs::create_dir_all(layout.overlays_dir())
         .map_err(|why| format!("{}: make: {why}", layout.overlays_dir().display()))?;
-    if let Some(from) = from.map(|good| layout.overlay(good)) {
-        if op_dbus_btrfs::is_subvolume(&from).map_err(|why| why.to_string())? {
-            return op_dbus_btrfs::snapshot(&from, new, false).map_err(|why| why.to_string());
+    if let Some(source) = from {
+        let path = layout.overlay(&source.deployment.version);
+        if op_dbus_btrfs::is_subvolume(&path).map_err(|why| why.to_string())? {
+            op_dbus_btrfs::snapshot(&path, new, false).map_err(|why| why.to_string())?;
+            return Ok(from);
         }
     }
-    op_dbus_btrfs::create_subvolume(new).map_err(|why| why.to_string())
+    op_dbus_btrfs::create_subvolume(new).map_err(|why| why.to_string())?;
+    Ok(None)
 }
 
 /// The two directories an overlay needs. The upper one is the overlay's root, so

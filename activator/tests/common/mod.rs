@@ -287,6 +287,12 @@ impl Device {
         )
     }
 
+    /// The same of a version over whose `bin/hello` a user may have written.
+    #[track_caller]
+    pub fn assert_runs_below(&self, version: &str) {
+        assert_eq!(self.hello().0.as_deref(), Some(version));
+    }
+
     #[track_caller]
     pub fn assert_runs(&self, version: &str) {
         let text = Some(version.to_owned());
