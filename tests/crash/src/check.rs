@@ -4,6 +4,7 @@
 mod judge;
 mod observe;
 mod rerun;
+mod sound;
 
 use std::fmt;
 
@@ -13,8 +14,10 @@ use crate::facts::Facts;
 use crate::story::UserChange;
 
 pub use judge::judge;
-pub use observe::{Copy, Observation, Record, Seen, observe};
+pub use observe::{Copy, Observation, Record, Seen, Sights, observe};
 pub use rerun::rerun;
+pub use sound::Signed;
+pub(crate) use sound::signed;
 
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

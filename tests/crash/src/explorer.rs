@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::check::{self, Between, Violation};
+use crate::check::{self, Between, Sights, Signed, Violation};
 use crate::error::{At as _, Result};
 use crate::host::Host;
 use crate::programs::Ran;
@@ -25,7 +25,8 @@ const FIRST_BOOT: u64 = 1 << 32;
 pub enum Depth {
     /// One boot.
     Boot,
-    /// Then another one, and the command that was interrupted again.
+    /// Then another one, and the command that was interrupted again; `verify`
+    /// and `audit verify` are asked each time.
     Again,
     /// Power goes once more while the first boot is at work, or the command that
     /// is run again.
@@ -66,6 +67,7 @@ pub struct Explorer {
     replayer: Replayer,
     host: Host,
     files: Vec<&'static str>,
+    signed: Signed,
 }
 
 impl Explorer {
@@ -77,7 +79,11 @@ impl Explorer {
         host.trust(&certificate).at("copy", &certificate)?;
         let replayer =
             Replayer::new(Arc::clone(&recording.log), "explorer").at("replay at", place)?;
+        let releases = recording.prepared.releases();
+        let versions = recording.prepared.digests.keys();
+        let signed = check::signed(&releases, versions).at("read", &releases)?;
         Ok(Self {
+            signed,
             files: recording.files(),
             recording,
             replayer,
@@ -113,7 +119,7 @@ impl Explorer {
     fn judge(&mut self, state: &State, depth: Depth, outcome: &mut Outcome) -> io::Result<()> {
         let recording = Arc::clone(&self.recording);
         let between = recording.between(state);
-        self.boot(&between, outcome)?;
+        self.boot(&between, depth, outcome)?;
         if depth == Depth::Boot || !outcome.violations.is_empty() {
             return Ok(());
         }
@@ -122,7 +128,7 @@ impl Explorer {
             boots: (2, 2),
             ..between
         };
-        self.boot(&later, outcome)?;
+        self.boot(&later, depth, outcome)?;
         if let Some(step) = recording.in_flight(state) {
             if outcome.violations.is_empty() {
                 let watch = Watch::own();
@@ -136,11 +142,21 @@ impl Explorer {
     }
 
     /// A boot with a new boot id, and all checks.
-    fn boot(&mut self, between: &Between<'_>, outcome: &mut Outcome) -> io::Result<()> {
+    fn boot(
+        &mut self,
+        between: &Between<'_>,
+        depth: Depth,
+        outcome: &mut Outcome,
+    ) -> io::Result<()> {
         let watch = Watch::own();
         let before = outcome.ran.len();
         self.host.next_boot()?;
-        let seen = check::observe(&self.host, &self.files, &mut outcome.ran)?;
+        let sights = Sights {
+            files: &self.files,
+            signed: &self.signed,
+            verify: depth != Depth::Boot,
+        };
+        let seen = check::observe(&self.host, &sights, &mut outcome.ran)?;
         let digests = &self.recording.prepared.digests;
         let violations = check::judge(between, digests, &seen);
         if !violations.is_empty() {

@@ -62,6 +62,10 @@ fn general(between: &Between<'_>, seen: &Observation) -> Vec<Violation> {
         add("readable", "everything to be readable".into(), what.clone());
     }
     let (before, after) = (between.before, between.after.unwrap_or(between.before));
+    if let Some(why) = &seen.broken_chain {
+        let expected = "the audit log to be whole";
+        add("chain", expected.into(), why.clone());
+    }
     if !before.log.is_empty() {
         if let Some((code, said)) = &seen.audit {
             if *code != 0 {
@@ -171,13 +175,22 @@ fn versions(before: &Facts, after: &Facts, seen: &Observation) -> Vec<Violation>
         .copied()
         .collect();
     let must: Vec<_> = before.altered.intersection(&after.altered).collect();
+    let complaints = |unsound: &dyn Fn(&str) -> bool, count: usize| {
+        count == may.iter().filter(|version| unsound(version)).count()
+            && must.iter().all(|version| unsound(version))
+    };
+    let is_unsound = |version: &str| seen.unsound.contains_key(version);
+    if !complaints(&is_unsound, seen.unsound.len()) {
+        let expected = format!("[{}] only to be unsound", join(&may));
+        found.push(Violation::new(
+            "sound",
+            expected,
+            format!("{:?}", seen.unsound),
+        ));
+    }
     if let Some((code, unsound)) = &seen.verify {
-        let holds = unsound.iter().all(|version| may.contains(version.as_str()))
-            && must
-                .iter()
-                .all(|version| unsound.iter().any(|name| name == **version))
-            && (*code == 0) == unsound.is_empty();
-        if !holds {
+        let is_unsound = |version: &str| unsound.iter().any(|name| name == version);
+        if !complaints(&is_unsound, unsound.len()) || (*code == 0) != unsound.is_empty() {
             let found_it = format!("exit code {code}, not sound: {}", list(unsound));
             let expected = format!("`verify` to complain of [{}] only", join(&may));
             found.push(Violation::new("verify", expected, found_it));

@@ -6,9 +6,11 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use op_dbus_bootstate::audit::AuditHead;
 use op_dbus_bootstate::{codec, record};
 use op_dbus_release::tree::{self, Cache};
 
+use super::sound::{self, Signed};
 use crate::host::Host;
 use crate::programs::Ran;
 
@@ -42,6 +44,8 @@ pub struct Record {
     pub floor: u32,
     /// Versions in it whose subvolume is not the one the record knows.
     pub strangers: Vec<String>,
+    /// What it knows of the audit log.
+    pub audit: AuditHead,
     /// All of it, to see whether anything changed.
     pub bytes: Vec<u8>,
 }
@@ -88,9 +92,13 @@ pub struct Observation {
     pub versions: Vec<String>,
     /// Pinned versions.
     pub pins: Vec<String>,
-    /// Exit code of `verify`, and the versions it finds not sound.
+    /// Versions that are not what was released, and why.
+    pub unsound: BTreeMap<String, String>,
+    /// Why the audit log is not whole, if so.
+    pub broken_chain: Option<String>,
+    /// Exit code of `verify`, and the versions it finds not sound, where it ran.
     pub verify: Option<(i32, Vec<String>)>,
-    /// Exit code of `audit verify`, and what it said.
+    /// Exit code of `audit verify`, and what it said, where it ran.
     pub audit: Option<(i32, String)>,
     /// The audit log's lines, without those about boots.
     pub log: Vec<(String, Option<String>)>,
@@ -115,9 +123,20 @@ impl Observation {
     }
 }
 
-/// Boots, and looks at everything. `files` are those of interest in overlays;
-/// all programs that ran are added to `ran`.
-pub fn observe(host: &Host, files: &[&str], ran: &mut Vec<Ran>) -> io::Result<Observation> {
+/// What is looked for.
+#[derive(Debug)]
+pub struct Sights<'a> {
+    /// Files of interest in overlays.
+    pub files: &'a [&'static str],
+    /// What was released.
+    pub signed: &'a Signed,
+    /// Whether `verify` and `audit verify` are asked, too.
+    pub verify: bool,
+}
+
+/// Boots, and looks at everything. All programs that ran are added to `ran`.
+pub fn observe(host: &Host, sights: &Sights<'_>, ran: &mut Vec<Ran>) -> io::Result<Observation> {
+    let files = sights.files;
     let mut seen = Observation::default();
     let first = host.boot()?;
     seen.exit = first.code;
@@ -152,22 +171,41 @@ pub fn observe(host: &Host, files: &[&str], ran: &mut Vec<Ran>) -> io::Result<Ob
     seen.uppers = seen.note("overlays", uppers).unwrap_or_default();
     let versions = names(&store.join("deploy"));
     seen.versions = seen.note("deploy", versions).unwrap_or_default();
-    let pins = match names(&store.join("pins")) {
-        // Made with the first pin.
-        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        pins => pins,
-    };
+    // Made with the first pin.
+    let pins = if_any(names(&store.join("pins")));
     seen.pins = seen.note("pins", pins).unwrap_or_default();
     let log = log(&store);
     seen.log = seen.note("the audit log", log).unwrap_or_default();
 
+    let unsound = sound::unsound(&store, sights.signed);
+    seen.unsound = seen.note("versions", unsound).unwrap_or_default();
+    let chain = sound::broken_chain(&store, anchor(&seen.copies));
+    seen.broken_chain = seen.note("the audit log's chain", chain).flatten();
+    if sights.verify {
+        verify(host, &mut seen, ran)?;
+    }
+    Ok(seen)
+}
+
+/// What the record that is in use knows of the audit log.
+fn anchor(copies: &[Copy]) -> Option<AuditHead> {
+    let valid = copies.iter().filter_map(|copy| match copy {
+        Copy::Valid(record) => Some(record),
+        Copy::Bad(_) => None,
+    });
+    valid
+        .max_by_key(|record| record.sequence)
+        .map(|record| record.audit)
+}
+
+fn verify(host: &Host, seen: &mut Observation, ran: &mut Vec<Ran>) -> io::Result<()> {
     let verify = host.stage(&["verify"])?;
     seen.verify = verify.code.map(|code| (code, unsound(&verify.stdout)));
     ran.push(verify);
     let audit = host.stage(&["audit", "verify"])?;
     seen.audit = audit.code.map(|code| (code, audit.stderr.clone()));
     ran.push(audit);
-    Ok(seen)
+    Ok(())
 }
 
 /// What the activator said of this boot.
@@ -223,13 +261,7 @@ fn summary(record: &record::Record, store: &Path, bytes: Vec<u8>) -> Record {
         .deployments()
         .filter(|(_, deployment)| {
             let path = store.join("deploy").join(deployment.version.as_str());
-            !op_dbus_btrfs::info_of(&path).is_ok_and(|info| {
-                let known = &deployment.identity;
-                info.is_read_only()
-                    && info.uuid == known.uuid.0
-                    && info.received_uuid == known.received_uuid.0
-                    && info.ctransid == known.ctransid
-            })
+            !sound::is_known(&path, &deployment.identity)
         })
         .map(|(_, deployment)| deployment.version.to_string())
         .collect();
@@ -247,6 +279,7 @@ fn summary(record: &record::Record, store: &Path, bytes: Vec<u8>) -> Record {
         quarantine: quarantine.map(|entry| entry.version.to_string()).collect(),
         floor: record.epoch_floor,
         strangers,
+        audit: record.audit,
         bytes,
     }
 }
@@ -290,10 +323,18 @@ fn uppers(store: &Path, files: &[&str]) -> io::Result<BTreeMap<String, BTreeMap<
 }
 
 /// Names in a directory, sorted, without those that are nobody's to see.
-fn names(dir: &Path) -> io::Result<Vec<String>> {
+pub(super) fn names(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = all_names(dir)?;
     names.retain(|name| !name.starts_with('.'));
     Ok(names)
+}
+
+/// Likewise, and none in a directory that is not there.
+pub(super) fn if_any(names: io::Result<Vec<String>>) -> io::Result<Vec<String>> {
+    match names {
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        names => names,
+    }
 }
 
 /// All names in a directory, sorted.

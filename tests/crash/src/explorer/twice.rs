@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{Explorer, Outcome};
+use super::{Depth, Explorer, Outcome};
 use crate::check::Between;
 use crate::facts::Facts;
 use crate::story::{Action, Step};
@@ -77,7 +77,7 @@ impl Explorer {
         };
         let node = replayer.present(second)?.to_owned();
         self.host.use_device(&node)?;
-        let judged = self.boot(&between, outcome);
+        let judged = self.boot(&between, Depth::Twice, outcome);
         let down = self.host.down();
         judged.and(down)
     }

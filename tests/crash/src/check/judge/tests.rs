@@ -139,6 +139,13 @@ fn in_both(seen: &mut Observation, change: fn(&mut Record)) {
     }
 }
 
+fn unsound(seen: &mut Observation, versions: &[&str]) {
+    let versions = versions.iter();
+    seen.unsound = versions
+        .map(|version| ((*version).to_owned(), "why".to_owned()))
+        .collect();
+}
+
 #[test]
 fn every_check_can_fail() {
     type Change = fn(&mut Observation);
@@ -221,6 +228,8 @@ fn every_check_can_fail() {
         ("versions", |seen| seen.versions.push("v9.0.0".into())),
         ("pins", |seen| seen.pins.clear()),
         ("pins", |seen| seen.pins.push(B.into())),
+        ("sound", |seen| unsound(seen, &[A])),
+        ("chain", |seen| seen.broken_chain = Some("line 2".into())),
         ("verify", |seen| seen.verify = Some((9, vec![A.into()]))),
         ("verify", |seen| seen.verify = Some((1, Vec::new()))),
         ("audit", |seen| seen.audit = Some((9, "broken".into()))),
@@ -319,20 +328,24 @@ fn an_altered_version_is_told_of_and_may_be_away_while_it_is_mended() {
     let mut altered = good();
     altered.altered.insert(B);
     let mut seen = sight(&altered);
-    assert_eq!(checks(&between(&altered, None), &seen), ["verify"]);
+    assert_eq!(checks(&between(&altered, None), &seen), ["sound", "verify"]);
     seen.verify = Some((9, vec![B.into()]));
+    unsound(&mut seen, &[B]);
     assert_eq!(
         checks(&between(&altered, None), &seen),
         Vec::<String>::new()
     );
-    assert_eq!(checks(&between(&whole, None), &seen), ["verify"]);
+    assert_eq!(checks(&between(&whole, None), &seen), ["sound", "verify"]);
+    // It need not be asked.
+    seen.verify = None;
+    assert_eq!(checks(&between(&whole, None), &seen), ["sound"]);
     seen.versions.pop();
     assert_eq!(
         checks(&between(&altered, Some(&whole)), &seen),
         Vec::<String>::new()
     );
-    seen.verify = Some((9, vec![A.into()]));
-    assert_eq!(checks(&between(&altered, Some(&whole)), &seen), ["verify"]);
+    unsound(&mut seen, &[A]);
+    assert_eq!(checks(&between(&altered, Some(&whole)), &seen), ["sound"]);
 }
 
 #[test]
