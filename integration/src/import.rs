@@ -77,6 +77,24 @@ pub fn import(
     Ok((report, notes))
 }
 
+/// What an import from a version would say, and the units it brings, before it is
+/// mounted anywhere: `tree` is where this process sees it. Writes nothing.
+pub fn inspect(layout: &Layout, tree: &Path, version: &str) -> (Report, Units) {
+    let mut notes = Vec::new();
+    let units = units::read_tree(&layout.sysroot, tree, &mut notes);
+    let source = Source {
+        layout,
+        tree: tree.to_owned(),
+        units,
+    };
+    let mut report = Report {
+        version: version.to_owned(),
+        ..Report::default()
+    };
+    source.gather(&mut report, &mut notes);
+    (report.refusing(notes), source.units)
+}
+
 /// Takes away what an import of this boot left, for a boot that runs no version.
 pub fn clear(layout: &Layout) -> Result<(), Error> {
     for path in [directory(layout), unfinished(layout)] {

@@ -62,7 +62,13 @@ impl Units {
 /// What is skipped is noted.
 pub fn read(root: &Path, lower: &Path, notes: &mut Vec<String>) -> Units {
     let tree = root.join(lower.strip_prefix("/").unwrap_or(lower));
-    let directory = match Directory::open(&tree, DIRECTORY) {
+    read_tree(root, &tree, notes)
+}
+
+/// Likewise of a version that is mounted nowhere yet: its tree as this process
+/// sees it, and the host it is for.
+pub fn read_tree(root: &Path, tree: &Path, notes: &mut Vec<String>) -> Units {
+    let directory = match Directory::open(tree, DIRECTORY) {
         Ok(directory) => directory,
         Err(error @ Error::Missing(_)) => {
             notes.push(format!("{error}; the version brings no units"));
