@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use op_dbus_activator::files::{self, Durable};
 use op_dbus_activator::layout::Layout;
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, RenameFlags, StatVfsMountFlags};
 
 use crate::policy::{self, Policy};
 use crate::report::Report;
@@ -30,6 +30,9 @@ use crate::{service, sysusers, tmpfiles};
 const MAX_FILES: usize = 32;
 /// Bytes of one file of lines.
 const MAX_LINES_BYTES: usize = 64 * 1024;
+
+/// Bytes read of the host's `passwd` and `group`.
+const MAX_ACCOUNTS: usize = 1024 * 1024;
 
 /// Where the host's packages keep activation files, in dbus-daemon's order.
 const HOST_SERVICES: [&str; 3] = [
@@ -123,6 +126,7 @@ impl Source<'_> {
             sysusers::read(&place, &text, &mut lines, notes);
         }
         let text = sysusers::settle(&lines, notes);
+        self.note_missing(&lines, notes);
         report.sysusers = text.lines().count();
         outputs.push(("sysusers.conf".to_owned(), text));
 
@@ -169,6 +173,24 @@ impl Source<'_> {
             }
         }
         outputs
+    }
+
+    /// On a read-only root nobody can be added: op-dbus-sysusers.service does
+    /// nothing there.
+    fn note_missing(&self, lines: &[sysusers::Line], notes: &mut Vec<String>) {
+        let etc = self.layout.host("/etc");
+        let is_read_only = rustix::fs::statvfs(&etc)
+            .is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY));
+        if !is_read_only {
+            return;
+        }
+        let text = |name: &str| files::read_text(&etc.join(name), MAX_ACCOUNTS).unwrap_or_default();
+        let (passwd, group) = (text("passwd"), text("group"));
+        for name in sysusers::missing(lines, &passwd, &group) {
+            notes.push(format!(
+                "{name}: refused: /etc is read-only, so this account can't be made; have it in the host's image"
+            ));
+        }
     }
 
     /// The texts of the files in `below` that end in `suffix`, with their paths.

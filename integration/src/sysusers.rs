@@ -126,6 +126,23 @@ pub fn settle(lines: &[Line], notes: &mut Vec<String>) -> String {
     text
 }
 
+/// The accounts that the host has not got yet, by the text of its `passwd` and
+/// `group`.
+pub fn missing<'a>(lines: &'a [Line], passwd: &str, group: &str) -> Vec<&'a str> {
+    let has = |text: &str, name: &str| {
+        text.lines()
+            .any(|line| line.split(':').next() == Some(name))
+    };
+    let accounts = lines.iter().filter_map(|line| match &line.wish {
+        Wish::Account { name, is_user, .. } => Some((name.as_str(), *is_user)),
+        Wish::Member { .. } => None,
+    });
+    accounts
+        .filter(|(name, is_user)| !has(if *is_user { passwd } else { group }, name))
+        .map(|(name, _)| name)
+        .collect()
+}
+
 fn parse(line: &str) -> Result<Wish, String> {
     if line.len() > MAX_LINE_BYTES {
         return Err(format!("longer than {MAX_LINE_BYTES} bytes"));
@@ -299,6 +316,16 @@ mod tests {
             assert_eq!(text, "", "{line}");
             assert_eq!(notes.len(), 1, "{line}: {notes:?}");
         }
+    }
+
+    #[test]
+    fn accounts_that_are_there_are_not_missing() {
+        let (mut lines, mut notes) = (Vec::new(), Vec::new());
+        let text = "u demo -\nu root2 -\ng audio -\ng demos -\nm demo audio\n";
+        read("x.conf", text, &mut lines, &mut notes);
+        let (passwd, group) = ("root:x:0:0::/:\ndemo:x:1:1::/:\n", "audio:x:29:\n");
+        assert_eq!(missing(&lines, passwd, group), ["root2", "demos"]);
+        assert_eq!(missing(&lines, "", "").len(), 4);
     }
 
     #[test]
