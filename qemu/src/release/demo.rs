@@ -14,7 +14,52 @@ use crate::sandbox::Mounted;
 use crate::tool::Tool;
 
 /// Raise it when the recipe below changes in a way its inputs don't show.
-const RECIPE: &str = "2";
+const RECIPE: &str = "3";
+
+/// What an early release brings and later ones do not: gone with it.
+const OLD_UNIT: &str = "\
+[Unit]
+Description=A unit that only the first release of the demo brings
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/test -f /run/op-dbus-demo/version
+";
+
+/// New in the second release. Starts only after tmpfiles lines were carried out.
+const NEW_UNIT: &str = "\
+[Unit]
+Description=A unit that is new in a later release of the demo
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/grep -qxF @VERSION@ /run/op-dbus-demo/version
+";
+
+const DROP_IN: &str = "\
+[Service]
+Environment=OP_DBUS_DEMO_DROP_IN=@VERSION@
+";
+
+const TMPFILES: &str = "\
+d /run/op-dbus-demo 0755 - - -
+f /run/op-dbus-demo/version 0644 - - - @VERSION@
+";
+
+/// Would outlive the version, so the host refuses it.
+const TMPFILES_REFUSED: &str = "d /var/lib/op-dbus-demo 0755 - - -\n";
+
+const SYSUSERS: &str = "u op-dbus-demo - \"Demo service of op-dbus\"\n";
+
+const ACTIVATION: &str = "\
+[D-BUS Service]
+Name=org.opdbus.Demo
+Exec=/bin/false
+User=root
+SystemdService=op-dbus-demo.service
+";
 
 /// One release of the demo.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +142,18 @@ pub(super) fn key(programs: &Programs) -> Result<Key> {
             .text(demo.behaviour)
             .text(demo.parent.unwrap_or_default());
     }
-    Ok(key.text(UNIT).text(POLICY))
+    let texts = [
+        UNIT,
+        OLD_UNIT,
+        NEW_UNIT,
+        DROP_IN,
+        TMPFILES,
+        TMPFILES_REFUSED,
+        SYSUSERS,
+        POLICY,
+        ACTIVATION,
+    ];
+    Ok(texts.into_iter().fold(key, Key::text))
 }
 
 /// Makes the releases in `output` and writes the certificate of who signed them
@@ -124,15 +180,59 @@ pub(super) fn build(programs: &Programs, output: &Path, certificate: &Path) -> R
     mounted.close()
 }
 
+/// What a release brings beside its program.
+fn files(demo: &Demo) -> Vec<(&'static str, String)> {
+    let named = |text: &str| {
+        text.replace("@VERSION@", demo.version)
+            .replace("@BEHAVIOUR@", demo.behaviour)
+    };
+    let mut tmpfiles = named(TMPFILES);
+    if demo.version == "v1.4.0" {
+        tmpfiles += TMPFILES_REFUSED;
+    }
+    let mut files = vec![
+        ("lib/systemd/system/op-dbus-demo.service", named(UNIT)),
+        (
+            "lib/systemd/system/op-dbus-demo.service.d/50-demo.conf",
+            named(DROP_IN),
+        ),
+        ("lib/tmpfiles.d/op-dbus-demo.conf", tmpfiles),
+        ("lib/sysusers.d/op-dbus-demo.conf", named(SYSUSERS)),
+        (
+            "share/dbus-1/system.d/org.opdbus.Demo.conf",
+            POLICY.to_owned(),
+        ),
+        ("share/op-dbus-demo/version", demo.version.to_owned()),
+    ];
+    if demo.version == "v1.0.0" {
+        files.push((
+            "lib/systemd/system/op-dbus-demo-old.service",
+            named(OLD_UNIT),
+        ));
+    } else {
+        files.push((
+            "lib/systemd/system/op-dbus-demo-new.service",
+            named(NEW_UNIT),
+        ));
+    }
+    // A service that is meant to die must not be started again by a message.
+    if demo.version != "v1.0.0" && demo.behaviour == "serve" {
+        files.push((
+            "share/dbus-1/system-services/org.opdbus.Demo.service",
+            ACTIVATION.to_owned(),
+        ));
+    }
+    files
+}
+
 fn fill(tree: &Path, demo: &Demo, programs: &Programs) -> Result<()> {
-    let unit = UNIT
-        .replace("@VERSION@", demo.version)
-        .replace("@BEHAVIOUR@", demo.behaviour);
-    for (path, text) in [
-        ("lib/systemd/system/op-dbus-demo.service", unit.as_str()),
-        ("share/dbus-1/system.d/org.opdbus.Demo.conf", POLICY),
-        ("share/op-dbus-demo/version", demo.version),
-    ] {
+    // What the release before brought is not in this one by itself.
+    for old in ["lib", "share"].map(|old| tree.join(old)) {
+        if old.exists() {
+            fs::remove_dir_all(&old).at("remove", &old)?;
+        }
+    }
+    for (path, text) in files(demo) {
         let path = tree.join(path);
         fs::create_dir_all(path.parent().unwrap_or(tree)).at("make", &path)?;
         fs::write(&path, text).at("write", &path)?;
