@@ -9,6 +9,7 @@ use op_dbus_activator::records::Records;
 use op_dbus_bootstate::record::Choice;
 use op_dbus_bootstate::store::{self, Copy, Loaded, Reading, Verdict};
 use op_dbus_bootstate::{BootId, Deployment, Digest, Record, Version};
+use op_dbus_integration::report::Report as Imported;
 use serde_json::{Value, json};
 
 use crate::auditlog::{AuditLog, State};
@@ -38,6 +39,8 @@ pub(crate) struct Facts {
     pub(crate) store: Option<String>,
     /// What this boot activated.
     pub(crate) activation: Option<Activation>,
+    /// What was taken up from the version, and what was refused.
+    pub(crate) imported: Option<Imported>,
     /// The kernel's id of this boot.
     pub(crate) boot_id: Option<BootId>,
     /// The record's state, in a word.
@@ -76,6 +79,7 @@ pub(crate) fn collect(context: &Context) -> Facts {
         Ok(activation) => facts.activation = activation,
         Err(why) => facts.problems.push(why.to_string()),
     }
+    imported(context, &mut facts);
     if let Err(why) = context.require_store() {
         facts.store = Some(why.to_string());
         facts.problems.push(why.to_string());
@@ -86,6 +90,34 @@ pub(crate) fn collect(context: &Context) -> Facts {
     pinned(context, &mut facts);
     audit(context, &mut facts);
     facts
+}
+
+/// What of the version's files did not reach the host is worth attention: the
+/// version may work less well, and only its maker can mend it.
+fn imported(context: &Context, facts: &mut Facts) {
+    match Imported::read(&context.layout) {
+        Ok(found) => facts.imported = found,
+        Err(why) => facts.problems.push(format!(
+            "{}: {why}; write it anew: systemctl restart op-dbus-import",
+            Imported::path(&context.layout).display()
+        )),
+    }
+    let Some(Imported {
+        version,
+        refused,
+        more,
+        ..
+    }) = &facts.imported
+    else {
+        return;
+    };
+    let lines = refused
+        .iter()
+        .map(|line| format!("{version} brings what the host does not take: {line}"));
+    facts.problems.extend(lines);
+    if *more > 0 {
+        facts.problems.push(format!("{version} brings {more} more things that the host does not take: journalctl -b -u op-dbus-import"));
+    }
 }
 
 /// Whether a release could be received. Here the clock may be asked: nothing is
@@ -290,6 +322,7 @@ impl Facts {
         report
             .object("activation", &self.activation)
             .field("this_boot", self.is_this_boot())
+            .object("import", &self.imported)
             .field("store", self.store.clone())
             .field("record", json!({"state": self.state, "sequence": record.map(|record| record.sequence), "copies": copies}))
             .field("good", deployment(record.and_then(|record| record.good.as_ref())))
