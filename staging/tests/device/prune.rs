@@ -35,7 +35,7 @@ pub(crate) fn receive(device: &Device, builder: &Builder, version: &str) {
 pub(crate) fn make_overlay(device: &Device, version: &str) {
     let version = version.parse().unwrap();
     let digest = op_dbus_bootstate::Digest([1; 32]);
-    overlay::prepare(&device.layout, &version, &digest, &Origin::Own).unwrap();
+    overlay::prepare(&device.layout, &version, &digest, &Origin::OWN).unwrap();
     fs::write(device.layout.upper(&version).join("mine"), "mine").unwrap();
 }
 
