@@ -19,7 +19,7 @@ mod send;
 mod sign;
 mod snapshot;
 
-pub(crate) use check::source as check;
+pub(crate) use check::{source as check, unstartable};
 pub(crate) use prune::run as prune;
 
 use crate::cli::build::Command;

@@ -68,6 +68,22 @@ impl Finding {
     }
 }
 
+/// What is wrong with a version of the store, by receipt, manifest and signature,
+/// and with `deep` by its content; and what was looked at, in words.
+pub(crate) fn version(
+    context: &Context,
+    version: &Version,
+    deep: bool,
+) -> Result<(Vec<String>, String)> {
+    let settings = Settings::load(context)?;
+    let keyring = signed::keyring(context, &settings)?;
+    let finding = stored::one(context, &keyring, version, deep)?;
+    let signer = finding
+        .signer
+        .map_or_else(String::new, |signer| format!(", signed by {signer}"));
+    Ok((finding.problems, format!("{}{signer}", finding.checked)))
+}
+
 /// Runs the command.
 pub(crate) fn run(context: &Context, args: &cli::Verify) -> Result<Exit> {
     let settings = Settings::load(context)?;

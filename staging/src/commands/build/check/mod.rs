@@ -15,6 +15,7 @@ use crate::error::{Exit, Failure, Result};
 use crate::findings::{self, Findings, Severity};
 
 use scan::Scan;
+pub(crate) use tree::unstartable;
 
 /// Runs the command.
 pub(crate) fn source(context: &Context, args: &Source) -> Result<Exit> {

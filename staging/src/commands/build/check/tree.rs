@@ -195,16 +195,26 @@ pub(crate) fn unit_programs(golden: &Path, findings: &mut Findings) {
                 continue;
             }
         };
-        for program in units::programs(&String::from_utf8_lossy(&text)) {
-            if let Err(why) = starts(golden, &program) {
-                findings.problem(
-                    "units",
-                    format!("{name} starts {program}, which {why}"),
-                    "install the program into golden, or correct the unit",
-                );
-            }
+        for (program, why) in unstartable(golden, &String::from_utf8_lossy(&text)) {
+            findings.problem(
+                "units",
+                format!("{name} starts {program}, which {why}"),
+                "install the program into golden, or correct the unit",
+            );
         }
     }
+}
+
+/// The programs that a unit would start and that the version lacks, with what is
+/// wrong with them.
+pub(crate) fn unstartable(tree: &Path, unit: &str) -> Vec<(String, String)> {
+    let programs = units::programs(unit).into_iter();
+    programs
+        .filter_map(|program| {
+            let why = starts(tree, &program).err()?;
+            Some((program, why))
+        })
+        .collect()
 }
 
 /// The path within the version, if a device has it there.

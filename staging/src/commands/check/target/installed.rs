@@ -22,7 +22,7 @@ const PROGRAMS: [&str; 4] = [
 /// Where the units are.
 const UNITS_DIR: &str = "/usr/lib/systemd/system";
 /// The units, and what does not happen without them.
-const UNITS: [(&str, &str); 10] = [
+const UNITS: [(&str, &str); 14] = [
     ("op-dbus.target", "the version's services do not start"),
     ("op-dbus-health.service", "no version is judged"),
     ("op-dbus-bless.service", "no version becomes good"),
@@ -45,6 +45,19 @@ const UNITS: [(&str, &str); 10] = [
         "ro in fstab leaves the store read-only",
     ),
     (
+        "op-dbus-import.service",
+        "the version's D-Bus files do not count",
+    ),
+    (
+        "op-dbus-sysusers.service",
+        "the version's users are not made",
+    ),
+    (
+        "op-dbus-tmpfiles.service",
+        "the version's directories are not made",
+    ),
+    ("op-dbus-prune.service", "old versions are not pruned"),
+    (
         "op-dbus-activate.service",
         "the generator way activates nothing",
     ),
@@ -62,6 +75,8 @@ const DBUS: [&str; 2] = [
     "/usr/share/dbus-1/system.d/op-dbus.conf",
     "/etc/dbus-1/system.d/op-dbus.conf",
 ];
+/// Where a boot puts what it takes of a version's D-Bus files.
+const IMPORTED: &str = "/run/op-dbus/import/dbus-1/";
 /// Longest file that is read, in bytes.
 const FILE_MAX: usize = 256 * 1024;
 
@@ -71,7 +86,7 @@ const REINSTALL: &str = "install op-dbus completely (make install, or the packag
 pub(crate) fn check(host: &Host, config: &Config, findings: &mut Findings) {
     programs(&host.root, findings);
     units(&host.root, findings);
-    dbus(&host.root, config, findings);
+    dbus(&host.root, findings);
     dracut(&host.root, config.activation.way, findings);
 }
 
@@ -152,11 +167,10 @@ fn is_masked(root: &Root, path: &str) -> bool {
         || root.bytes(path, 0).is_ok()
 }
 
-fn dbus(root: &Root, config: &Config, findings: &mut Findings) {
+fn dbus(root: &Root, findings: &mut Findings) {
     let found = DBUS
         .iter()
         .find_map(|path| Some((*path, root.text(path, FILE_MAX).ok()?)));
-    let lower = config.mounts.lower.display().to_string();
     match found {
         None => findings.error(
             Exit::Failure,
@@ -167,11 +181,11 @@ fn dbus(root: &Root, config: &Config, findings: &mut Findings) {
             ),
             REINSTALL,
         ),
-        Some((path, text)) if !text.contains(&format!("{lower}/")) => findings.error(
-            Exit::Configuration,
+        Some((path, text)) if !text.contains(IMPORTED) => findings.error(
+            Exit::Failure,
             "D-Bus",
-            format!("{path} names no directory below {lower}, where versions are mounted"),
-            format!("copy it to {} and write {lower} into its paths", DBUS[1]),
+            format!("{path} is an older one: it does not name {IMPORTED}"),
+            REINSTALL,
         ),
         Some((path, _)) => findings.ok("D-Bus", path),
     }
@@ -260,7 +274,7 @@ mod tests {
         put(
             at,
             &format!("root{}", DBUS[0]),
-            "<includedir>/opt/op-dbus/x</includedir>",
+            "<includedir>/run/op-dbus/import/dbus-1/system.d</includedir>",
         );
         put(at, &format!("root{DRACUT_MODULE}/module-setup.sh"), "");
         let line = "add_dracutmodules+=\" op-dbus \"\n";
@@ -305,12 +319,12 @@ mod tests {
             fs::rename(&to, &from).unwrap();
         }
         assert_eq!(look(), []);
-        let mounts = config("[mounts]\nlower = \"/srv/x\"\n");
-        let told = bad(|findings| check(&host, &mounts, findings));
-        assert!(
-            told.len() == 1 && told[0].1.contains("below /srv/x"),
-            "{told:?}"
+        put(
+            at,
+            &format!("root{}", DBUS[0]),
+            "<includedir>/opt/op-dbus/x</includedir>",
         );
+        assert!(look()[0].1.contains("an older one"));
     }
 
     #[test]
