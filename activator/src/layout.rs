@@ -123,6 +123,11 @@ impl Layout {
         self.store.join("pins")
     }
 
+    /// `<store>/reserve`: a [`crate::reserve::Reserve`].
+    pub fn reserve_dir(&self) -> PathBuf {
+        self.store.join("reserve")
+    }
+
     /// `<store>/boot`
     pub fn boot_dir(&self) -> PathBuf {
         self.store.join("boot")

@@ -36,6 +36,7 @@ pub mod lock;
 pub mod mount;
 pub mod overlay;
 pub mod records;
+pub mod reserve;
 pub mod session;
 pub mod start;
 pub mod steps;

@@ -1,8 +1,9 @@
 //! The boot record's copies as files in `<store>/boot/`.
 //!
 //! Each file is one preallocated 4 KiB block without copy-on-write, rewritten in
-//! place: that works on a full disk too (measured, docs "Full disk"). A read
-//! goes past the page cache: after a failed write the cache may hold what the
+//! place: that works on a disk that is full of data too (measured). On one that is
+//! full of metadata it does not, and a part of the [`Reserve`] is given up for it. A
+//! read goes past the page cache: after a failed write the cache may hold what the
 //! medium does not.
 
 use std::fs::File;
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 
 use crate::files::open_flags;
 use crate::layout::Layout;
+use crate::reserve::Reserve;
 
 /// What a copy could not be read or written for.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +47,7 @@ impl RecordError {
 #[derive(Debug, Clone)]
 pub struct Records {
     dir: PathBuf,
+    reserve: Reserve,
 }
 
 /// A block at an address that direct I/O accepts: it must be aligned to the
@@ -57,6 +60,7 @@ impl Records {
     pub fn new(layout: &Layout) -> Self {
         Self {
             dir: layout.boot_dir(),
+            reserve: Reserve::new(layout),
         }
     }
 
@@ -186,7 +190,9 @@ impl Storage for Records {
 
     fn write(&mut self, copy: Copy, block: &Block) -> Result<(), RecordError> {
         let path = self.path(copy);
-        write_in_place(&path, block).map_err(|why| RecordError::of(&path, "write", why))
+        self.reserve
+            .spend(|| write_in_place(&path, block))
+            .map_err(|why| RecordError::of(&path, "write", why))
     }
 }
 
