@@ -1,5 +1,7 @@
 //! `overlay`: what users changed over a version.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 use op_dbus_bootstate::Version;
 
@@ -14,6 +16,9 @@ pub(crate) enum Overlay {
     /// List what of the changes to the good version clashes with another version
     #[command(after_help = LINT)]
     Lint(Lint),
+    /// Take a change back, so that the version's own shows again
+    #[command(after_help = RESET)]
+    Reset(Reset),
 }
 
 const DIFF: &str = "\
@@ -46,6 +51,14 @@ boots, and where something has changed by then, yours stays.
 Exit code: 0 without conflicts, and where the policy settles all of them; 8 where it refuses
 one, as staging the version would.";
 
+const RESET: &str = "\
+Yours is kept beside as .mine, with a number if that is taken.
+
+Where the version runs, the kernel allows no change of its layers but through the mounted
+overlay. There a file or link gets the version's content, owner and mode again, in one step;
+a directory that was removed or replaced can't be had back, and that is refused. Where the
+version does not run, anything can be taken back: the change itself is removed.";
+
 #[derive(Debug, Args)]
 pub(crate) struct Diff {
     /// A version of the store [default: the one that runs, else the good one]
@@ -59,6 +72,17 @@ pub(crate) struct Lint {
     /// Who wins everywhere [default: by the configuration]
     #[arg(long = "overlay", value_name = "WINNER")]
     pub(crate) winner: Option<Winner>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reset {
+    /// Path within the version, or below the overlay's mount point
+    pub(crate) path: PathBuf,
+    /// Whose overlay [default: of the version that runs, else of the good one]
+    pub(crate) version: Option<Version>,
+    /// Keep nothing of the change
+    #[arg(long)]
+    pub(crate) discard: bool,
 }
 
 /// Who wins where a user's change and a version's clash.

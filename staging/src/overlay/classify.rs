@@ -115,7 +115,7 @@ pub(crate) enum Clash {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Policy {
-    /// The user's stays; the version's file is put beside.
+    /// The user's stays; the version's file or link is put beside.
     KeepMine,
     /// The version's shows; the user's is put beside.
     TakeNew,
@@ -161,9 +161,9 @@ impl Conflict {
     }
 }
 
-/// Only a file's content can be put beside.
+/// Only files and links can be put beside.
 fn offer(new: &Entry) -> Option<Action> {
-    (new.kind == Kind::File).then_some(Action::OfferNew)
+    matches!(new.kind, Kind::File | Kind::Link).then_some(Action::OfferNew)
 }
 
 impl Trio {

@@ -28,7 +28,8 @@ const DIRECTORY: OFlags = OFlags::RDONLY
 #[derive(Debug)]
 pub(crate) struct Dirs {
     upper: OwnedFd,
-    old: Option<OwnedFd>,
+    /// What is beneath; none where the version has no directory.
+    pub(crate) old: Option<OwnedFd>,
     new: Option<OwnedFd>,
 }
 
@@ -183,18 +184,18 @@ fn is_gone(why: &io::Error) -> bool {
 }
 
 /// Opens a name of a directory, beneath it.
-pub(super) fn open(dir: impl AsFd, name: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+pub(crate) fn open(dir: impl AsFd, name: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
     beneath::open(dir, name, flags)
 }
 
 /// Opens a file for reading, whatever has come into its place.
-pub(super) fn open_file(dir: impl AsFd, name: &[u8]) -> io::Result<File> {
+pub(crate) fn open_file(dir: impl AsFd, name: &[u8]) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     Ok(open(dir, name, flags | OFlags::NOATIME)?.into())
 }
 
 /// What is at a name.
-pub(super) fn stat(dir: impl AsFd, name: &[u8]) -> io::Result<Option<Stat>> {
+pub(crate) fn stat(dir: impl AsFd, name: &[u8]) -> io::Result<Option<Stat>> {
     match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
@@ -203,7 +204,7 @@ pub(super) fn stat(dir: impl AsFd, name: &[u8]) -> io::Result<Option<Stat>> {
 }
 
 /// The names in a directory, sorted: at most so many, of at most so many bytes.
-pub(super) fn names(dir: impl AsFd, most: u64, mut bytes: usize) -> io::Result<Names> {
+pub(crate) fn names(dir: impl AsFd, most: u64, mut bytes: usize) -> io::Result<Names> {
     let mut buffer = Vec::with_capacity(NAMES);
     let mut found = Names {
         names: Vec::new(),

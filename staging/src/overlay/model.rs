@@ -190,7 +190,7 @@ impl World {
                 },
                 Action::OfferNew => {
                     let beside = self.free(path, ".new");
-                    assert_eq!(self.new[path].kind, Kind::File);
+                    assert_ne!(self.new[path].kind, Kind::Directory);
                     self.upper
                         .insert(beside.clone(), (Mark::Plain, self.new[path]));
                     offered.insert(path.to_owned(), beside);

@@ -100,7 +100,15 @@ fn make_dir(path: &Path) -> io::Result<()> {
 pub(crate) fn remove(layout: &Layout, version: &Version) -> io::Result<()> {
     match std::fs::remove_file(layout.plan(version)) {
         Ok(()) => op_dbus_btrfs::sync_filesystem(&layout.store).map_err(|why| why.source),
-        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Where there is no directory of plans there is none.
+        Err(why)
+            if matches!(
+                why.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(())
+        }
         Err(why) => Err(why),
     }
 }

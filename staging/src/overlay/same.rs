@@ -130,7 +130,7 @@ impl Compare {
 }
 
 /// What the kernel notes of a layer is none of the user's.
-fn is_content(attribute: &&Attribute) -> bool {
+pub(super) fn is_content(attribute: &&Attribute) -> bool {
     let name: &CStr = &attribute.0;
     !name.to_bytes().starts_with(b"trusted.overlay.")
 }

@@ -1,8 +1,9 @@
-//! `overlay diff` and `lint`: what users changed over a version.
+//! `overlay diff`, `lint` and `reset`: what users changed over a version.
 
 mod diff;
 pub(super) mod lint;
 pub(super) mod outlook;
+mod reset;
 pub(super) mod table;
 
 use op_dbus_activator::records::Records;
@@ -20,6 +21,7 @@ pub(super) fn run(context: &Context, command: &Overlay) -> Result<Exit> {
     match command {
         Overlay::Diff(args) => diff::run(context, args),
         Overlay::Lint(args) => lint::run(context, args),
+        Overlay::Reset(args) => reset::run(context, args),
     }
 }
 
@@ -29,22 +31,23 @@ fn record(context: &Context) -> Record {
     loaded.verdict().record().cloned().unwrap_or_default()
 }
 
+/// The version that runs in this boot.
+fn running(context: &Context) -> Option<Version> {
+    let activation = context.activation().ok().flatten()?;
+    let running = activation.running()?;
+    let boot_id = context.boot_id().ok()?;
+    (running.boot_id == boot_id).then_some(running.version)
+}
+
 /// The version whose overlay is meant when none is named.
 fn usual(context: &Context) -> Result<Version> {
-    let activation = context.activation().ok().flatten();
-    let boot_id = context.boot_id().ok();
-    let runs = activation
-        .and_then(|activation| activation.running())
-        .filter(|running| Some(running.boot_id) == boot_id);
     let good = || record(context).good.map(|good| good.version);
-    runs.map(|running| running.version)
-        .or_else(good)
-        .ok_or_else(|| {
-            Failure::new(
-                Exit::UnknownVersion,
-                "overlay",
-                "no version runs, and none is good",
-                "name a version; see: op-dbus-stage status",
-            )
-        })
+    running(context).or_else(good).ok_or_else(|| {
+        Failure::new(
+            Exit::UnknownVersion,
+            "overlay",
+            "no version runs, and none is good",
+            "name a version; see: op-dbus-stage status",
+        )
+    })
 }

@@ -115,3 +115,9 @@ fn in_doubt(context: &Context) -> Failure {
         "a boot or op-dbus-stage cancel rebuilds it from what is left: look at what status says then, and run this again",
     )
 }
+
+/// Whether any mount in any namespace uses a subvolume of the store: the kernel
+/// does not tell, and lets it be changed underneath.
+pub(crate) fn is_mounted(store: &std::path::Path, subvolume: &std::path::Path) -> Result<bool> {
+    survey::is_in_use(subvolume, &namespaces::scan(store)?)
+}

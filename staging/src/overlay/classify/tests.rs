@@ -77,7 +77,10 @@ const CONFLICTS: &[(&str, Option<(Clash, Action, Option<Action>)>)] = &[
         "-   w   f1a",
         Some((Clash::DeletedCameBack, Unhide, Some(OfferNew))),
     ),
-    ("l0a w   l1a", Some((Clash::DeletedCameBack, Unhide, None))),
+    (
+        "l0a w   l1a",
+        Some((Clash::DeletedCameBack, Unhide, Some(OfferNew))),
+    ),
     ("d0a w   d1a", Some((Clash::DeletedCameBack, Unhide, None))),
     (
         "d0a w   f1a",
@@ -91,7 +94,10 @@ const CONFLICTS: &[(&str, Option<(Clash, Action, Option<Action>)>)] = &[
         "d0a D2a f1a",
         Some((Clash::TypeChanged, SetAside, Some(OfferNew))),
     ),
-    ("d0a D2a l1a", Some((Clash::TypeChanged, SetAside, None))),
+    (
+        "d0a D2a l1a",
+        Some((Clash::TypeChanged, SetAside, Some(OfferNew))),
+    ),
     (
         "-   D2a f1a",
         Some((Clash::BothAdded, SetAside, Some(OfferNew))),
@@ -127,7 +133,10 @@ const CONFLICTS: &[(&str, Option<(Clash, Action, Option<Action>)>)] = &[
     ),
     ("f0a f2a -  ", Some((Clash::BothChanged, SetAside, None))),
     ("f0a f2a d1a", Some((Clash::TypeChanged, SetAside, None))),
-    ("f0a f2a l1a", Some((Clash::TypeChanged, SetAside, None))),
+    (
+        "f0a f2a l1a",
+        Some((Clash::TypeChanged, SetAside, Some(OfferNew))),
+    ),
     (
         "d0a f2a f1a",
         Some((Clash::BothChanged, SetAside, Some(OfferNew))),
@@ -139,7 +148,10 @@ const CONFLICTS: &[(&str, Option<(Clash, Action, Option<Action>)>)] = &[
     ),
     ("-   f2a d1a", Some((Clash::BothAdded, SetAside, None))),
     ("-   f1a f1b", Some((Clash::BothAdded, TakeOwner, None))),
-    ("l0a l2a l1a", Some((Clash::BothChanged, SetAside, None))),
+    (
+        "l0a l2a l1a",
+        Some((Clash::BothChanged, SetAside, Some(OfferNew))),
+    ),
     ("s0a s2a s1a", Some((Clash::BothChanged, SetAside, None))),
     // Only owners clash.
     ("f0a f2a f0b", Some((Clash::OwnerChanged, TakeOwner, None))),
@@ -278,9 +290,10 @@ fn every_conflict_can_be_settled_either_way() {
                 assert!(stale && trio.change().is_none(), "{trio:?}");
             }
             Verdict::Keep(keep) => {
-                // There is a file to offer.
-                let is_file = trio.new.is_some_and(|new| new.kind == Kind::File);
-                assert!(!stale && (keep.is_none() || is_file), "{trio:?}");
+                // There is something to offer.
+                let can_be_beside = |new: Entry| matches!(new.kind, Kind::File | Kind::Link);
+                let is_there = trio.new.is_some_and(can_be_beside);
+                assert!(!stale && (keep.is_none() || is_there), "{trio:?}");
                 assert!(matches!(keep, None | Some(OfferNew)), "{trio:?}");
             }
             Verdict::Refuse => panic!("{trio:?}"),
