@@ -1,6 +1,7 @@
 //! Status for people: short lines, the names in one column.
 
 use op_dbus_activator::activation::Outcome;
+use op_dbus_activator::overlay::{Begin, OverlayReport};
 use op_dbus_bootstate::Deployment;
 use op_dbus_bootstate::record::{Choice, Next, Record};
 
@@ -82,6 +83,7 @@ fn running(facts: &Facts) -> Vec<String> {
             "(as of another boot: the activator has not run in this one)",
         ));
     }
+    changes(activation.overlay.as_ref(), &mut lines);
     if !activation.degraded.is_empty() {
         lines.push(row("Degraded", activation.degraded.join(", ")));
     }
@@ -92,6 +94,35 @@ fn running(facts: &Facts) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// What became of the changes to the version before, where this boot took them
+/// along.
+fn changes(overlay: Option<&OverlayReport>, lines: &mut Vec<String>) {
+    let Some(overlay) = overlay else { return };
+    let begin = match overlay.origin {
+        Begin::Carried => "taken along from the good version",
+        Begin::Empty => "none: this version began without",
+        // Nothing was handed over.
+        Begin::Own | Begin::Kept => return,
+    };
+    let Some(plan) = &overlay.plan else {
+        return lines.push(row("Changes", begin));
+    };
+    let more = usize::try_from(plan.more).unwrap_or(usize::MAX);
+    let left = match plan.kept.len().saturating_add(more) {
+        0 => String::new(),
+        kept => format!(", {kept} left as yours:"),
+    };
+    let applied = plan.applied;
+    lines.push(row(
+        "Changes",
+        format!("{begin}; {applied} conflicts settled as planned{left}"),
+    ));
+    lines.extend(plan.kept.iter().map(|kept| row("", kept)));
+    if plan.more > 0 {
+        lines.push(row("", format!("and {} more", plan.more)));
+    }
 }
 
 fn roles(facts: &Facts, record: &Record, lines: &mut Vec<String>) {
