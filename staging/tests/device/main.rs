@@ -18,6 +18,7 @@ mod fixture;
 mod flow;
 mod input;
 mod keys;
+mod overlay;
 mod prepare;
 mod prune;
 mod prune_crash;
