@@ -21,6 +21,8 @@ use rustix::fs::OFlags;
 
 /// Begin of the names of logs that were set aside.
 const ASIDE: &str = "log.set-aside.";
+/// Begin of the names of logs that came with a backup.
+const KEPT: &str = "restored-";
 /// Logs that may be set aside before the oldest place is used no more.
 const ASIDE_MAX: u32 = 1000;
 
@@ -234,6 +236,30 @@ impl AuditLog {
             sync_directory(&self.directory)?;
         }
         Ok(())
+    }
+}
+
+/// Whether a name in `audit/` is that of a log that came with a backup.
+pub(crate) fn is_kept(name: &str) -> bool {
+    let digest = name.strip_prefix(KEPT);
+    let digest = digest.and_then(|name| name.strip_suffix(".jsonl"));
+    digest.is_some_and(|digest| {
+        digest.len() == 12 && digest.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
+}
+
+/// The name under which a file of `audit/` in a backup is kept; none if it is
+/// none of ours. `digest` is that of the backup.
+pub(crate) fn kept_name(name: &str, digest: &str) -> Option<String> {
+    let short = digest.get(..12)?;
+    // From a backup before this one.
+    if name.starts_with(KEPT) {
+        return Some(name.to_owned());
+    }
+    match name.strip_prefix("log.")? {
+        "jsonl" => Some(format!("{KEPT}{short}.jsonl")),
+        aside if name.starts_with(ASIDE) => Some(format!("{KEPT}{short}.{aside}")),
+        _ => None,
     }
 }
 

@@ -13,8 +13,6 @@ pub(crate) const CURRENT: &str = "log.jsonl";
 pub(crate) struct Log {
     /// Its name in `audit/`.
     pub(crate) file: String,
-    /// Its length.
-    pub(crate) bytes: u64,
     /// SHA-256 of all of it.
     pub(crate) sum: [u8; 32],
     /// Lines it has, and the last one's hash, as far as it verifies.
@@ -29,7 +27,6 @@ pub(crate) fn read(file: &str, content: impl Read, mut each: impl FnMut(&Line)) 
     let mut hashed = Hashed {
         inner: content,
         hash: Sha256::new(),
-        bytes: 0,
     };
     let mut verifier = Verifier::new(None);
     let mut broken = None;
@@ -43,7 +40,6 @@ pub(crate) fn read(file: &str, content: impl Read, mut each: impl FnMut(&Line)) 
     })?;
     Ok(Log {
         file: file.to_owned(),
-        bytes: hashed.bytes,
         sum: hashed.hash.finalize().into(),
         head: verifier.end().unwrap_or_default(),
         broken,
@@ -67,18 +63,16 @@ impl Log {
     }
 }
 
-/// Hashes and counts what is read.
+/// Hashes what is read.
 struct Hashed<R> {
     inner: R,
     hash: Sha256,
-    bytes: u64,
 }
 
 impl<R: Read> Read for Hashed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.hash.update(buffer.get(..count).unwrap_or_default());
-        self.bytes = self.bytes.saturating_add(count as u64);
         Ok(count)
     }
 }

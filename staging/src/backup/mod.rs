@@ -8,6 +8,7 @@
 pub(crate) mod area;
 pub(crate) mod contents;
 pub(crate) mod gather;
+pub(crate) mod kept;
 pub(crate) mod logs;
 pub(crate) mod member;
 pub(crate) mod output;

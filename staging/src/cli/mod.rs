@@ -64,6 +64,8 @@ pub(crate) enum Command {
     /// Save what a device knows and what its users changed, and look at such a backup
     #[command(subcommand)]
     Backup(backup::Backup),
+    /// Make an empty store what a backup and signed releases say
+    Restore(backup::Restore),
     /// Check a device, a version on it, or a build system, and say what to do about what is found
     #[command(subcommand)]
     Check(check::Check),

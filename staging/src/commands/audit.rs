@@ -1,12 +1,16 @@
 //! `audit verify` and `audit log`.
 
 use std::collections::VecDeque;
+use std::fs::File;
 
 use op_dbus_activator::records::Records;
-use op_dbus_bootstate::audit::Line;
+use op_dbus_bootstate::audit::{Kind, Line};
 use op_dbus_bootstate::store;
+use serde::Serialize;
 
 use crate::auditlog::{AuditLog, State};
+use crate::backup::kept::{self, Kept};
+use crate::backup::logs;
 use crate::cli::device::{self as cli, Log};
 use crate::context::{Context, Report};
 use crate::error::{Exit, Failure, Result};
@@ -33,7 +37,9 @@ fn verify(context: &Context, log: &AuditLog) -> Result<Exit> {
         let remedy = "keep a copy of the audit directory and find out who wrote to it";
         Failure::new(Exit::Verification, path.display(), why, remedy)
     };
-    let head = match log.read(anchor, |_| ()).map_err(fail)? {
+    let mut kept = Vec::new();
+    let read = log.read(anchor, |line| kept.extend(kept_by(line)));
+    let head = match read.map_err(fail)? {
         State::Sound { head, .. } => head,
         State::Broken(why) => return Err(broken(&why)),
     };
@@ -50,7 +56,9 @@ fn verify(context: &Context, log: &AuditLog) -> Result<Exit> {
             remedy,
         ));
     }
+    let kept = check_kept(context, kept)?;
     let mut report = Report::new("audit-verify", "sound")
+        .object("kept", &kept)
         .field("lines", head.length)
         .object("head", &head.head)
         .field("missed", head.missed)
@@ -58,6 +66,9 @@ fn verify(context: &Context, log: &AuditLog) -> Result<Exit> {
             "The audit log is sound: {} lines, each following from the one before.",
             head.length
         ));
+    for log in &kept {
+        report = report.line(log.line());
+    }
     if anchor.is_none() {
         context.warn("no boot record could be read, so a tail that was cut off would not show");
     }
@@ -69,6 +80,74 @@ fn verify(context: &Context, log: &AuditLog) -> Result<Exit> {
     }
     context.print(&report)?;
     Ok(Exit::Done)
+}
+
+/// A log that came with a backup.
+#[derive(Debug, Serialize)]
+struct KeptLog {
+    file: String,
+    lines: u64,
+    /// Why it does not verify: it did not when it was restored, or this would be
+    /// an error.
+    broken: Option<String>,
+}
+
+impl KeptLog {
+    fn line(&self) -> String {
+        let Self { file, lines, .. } = self;
+        match &self.broken {
+            None => format!(
+                "Before a restore it was {file}: sound, {lines} lines, unchanged since it was restored."
+            ),
+            Some(why) => format!(
+                "Before a restore it was {file}: unchanged since, but it did not verify even then ({why})."
+            ),
+        }
+    }
+}
+
+/// The log that a line tells of.
+fn kept_by(line: &Line) -> Option<Kept> {
+    (line.event == Kind::Restored)
+        .then(|| kept::parse(&line.detail))
+        .flatten()
+}
+
+/// Checks the logs this one goes on from, and those they go on from in turn.
+fn check_kept(context: &Context, mut named: Vec<Kept>) -> Result<Vec<KeptLog>> {
+    let mut checked: Vec<KeptLog> = Vec::new();
+    while let Some(kept) = named.pop() {
+        if checked.iter().any(|log| log.file == kept.file) {
+            continue;
+        }
+        let path = context.layout.audit_dir().join(&kept.file);
+        let changed = |why: &dyn std::fmt::Display| {
+            let remedy = "keep a copy of the audit directory and find out who wrote to it; the log itself is in the backup";
+            Failure::new(Exit::Verification, path.display(), why, remedy)
+        };
+        let mut before = Vec::new();
+        let read = File::open(&path)
+            .and_then(|file| logs::read(&kept.file, file, |line| before.extend(kept_by(line))));
+        let log = read.map_err(|why| match why.kind() {
+            std::io::ErrorKind::NotFound => changed(&"the log from before a restore is gone"),
+            _ => Failure::io(format_args!("{}: read", path.display()), why),
+        })?;
+        if op_dbus_backup::Digest(log.sum).to_string() != kept.sum {
+            return Err(changed(&"the log from before a restore was changed"));
+        }
+        named.extend(before);
+        // A tail that the old device's record missed shows only in a backup.
+        let broken = log.broken.or_else(|| {
+            let why = || "by the boot record of its device".to_owned();
+            (!kept.is_sound).then(why)
+        });
+        checked.push(KeptLog {
+            file: log.file,
+            lines: log.head.length,
+            broken,
+        });
+    }
+    Ok(checked)
 }
 
 fn print(context: &Context, log: &AuditLog, args: &Log) -> Result<Exit> {

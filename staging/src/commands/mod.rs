@@ -14,6 +14,7 @@ mod pin;
 pub(crate) mod prepare;
 mod prune;
 pub(crate) mod receive;
+mod restore;
 mod rollback;
 mod running;
 mod stage;
@@ -30,6 +31,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<Exit> {
         Command::Device(command) => on_device(context, command),
         Command::Build(command) => build::run(context, command),
         Command::Backup(what) => backup::run(context, what),
+        Command::Restore(args) => restore::run(context, args),
         Command::Check(what) => check::run(context, what),
         Command::Prune(args) if args.source.is_meant => build::prune(context, args),
         Command::Prune(args) => prune::run(context, args),

@@ -9,6 +9,7 @@
 )]
 
 mod audit;
+mod backup;
 mod builder;
 #[path = "../common/mod.rs"]
 mod common;

@@ -24,7 +24,7 @@ mod publish;
 mod rules;
 mod select;
 mod source;
-mod space;
+pub(crate) mod space;
 mod transfer;
 
 use std::cell::RefCell;
@@ -44,13 +44,13 @@ use crate::session::Session;
 use crate::settings::Settings;
 use crate::signed::{self, Signed};
 
-pub(crate) use incoming::{Area, Incoming, remove as remove_tree};
+pub(crate) use incoming::{Incoming, remove as remove_tree};
 pub(crate) use interrupt::Interrupt;
 pub(crate) use publish::settle;
 pub(crate) use rules::name as free_name;
 use source::Named;
 pub(crate) use source::{beside, is_manifest, open, read_first};
-pub(crate) use space::{headroom, mib};
+pub(crate) use space::headroom;
 use transfer::Input;
 pub(crate) use transfer::{agrees, failure as stream_failure, policy, unrecognised};
 
@@ -68,17 +68,47 @@ struct Run<'c> {
 pub(crate) fn run(context: &Context, args: &cli::Receive) -> Result<Exit> {
     Context::require_root()?;
     context.require_store()?;
+    let (_, report) = perform(context, args, Interrupt::install()?)?;
+    context.print(&report)?;
+    Ok(Exit::Done)
+}
+
+/// Brings in a release whose streams are beside its manifest, for another
+/// command: by the same rules, and with the same line in the log if it is refused.
+pub(crate) fn bring_in(
+    context: &Context,
+    manifest: &Path,
+    interrupt: &Interrupt,
+) -> Result<Deployment> {
+    let args = cli::Receive {
+        file: manifest.to_owned(),
+        manifest: None,
+        no_read_back: false,
+        overrides: cli::Override {
+            allow_quarantined: false,
+            allow_old_epoch: false,
+        },
+    };
+    let (deployment, _) = perform(context, &args, interrupt.clone())?;
+    Ok(deployment)
+}
+
+fn perform(
+    context: &Context,
+    args: &cli::Receive,
+    interrupt: Interrupt,
+) -> Result<(Deployment, Report)> {
     let named = Named::new(&args.file, args.manifest.as_deref());
     let run = Run {
         context,
         args,
         settings: Settings::load(context)?,
-        interrupt: Interrupt::install()?,
+        interrupt,
         progress: Progress::new(context),
         steps: RefCell::default(),
     };
     match named.and_then(|named| run.receive(&named)) {
-        Ok(exit) => Ok(exit),
+        Ok(received) => Ok(received),
         Err(failure) => {
             // Whatever an interrupted read or write failed with, this is why.
             let failure = run.interrupt.check().err().unwrap_or(failure);
@@ -89,7 +119,7 @@ pub(crate) fn run(context: &Context, args: &cli::Receive) -> Result<Exit> {
 }
 
 impl Run<'_> {
-    fn receive(&self, named: &Named) -> Result<Exit> {
+    fn receive(&self, named: &Named) -> Result<(Deployment, Report)> {
         let context = self.context;
         let keyring = signed::keyring(context, &self.settings)?;
         let signed = Signed::read(named.manifest(), &keyring)?;
@@ -102,7 +132,8 @@ impl Run<'_> {
         incoming.clear()?;
         publish::settle(context)?;
         if let Some(deployment) = publish::already_there(context, &signed, &keyring, &record)? {
-            return self.already_there(&deployment);
+            let report = already_there(&deployment);
+            return Ok((deployment, report));
         }
         let overridden = rules::may_be_received(&signed, &record, self.args.overrides)?;
         self.bring(named, &signed, &incoming, overridden)
@@ -115,7 +146,7 @@ impl Run<'_> {
         signed: &Signed,
         incoming: &Incoming,
         overridden: &'static str,
-    ) -> Result<Exit> {
+    ) -> Result<(Deployment, Report)> {
         let context = self.context;
         let deployments = Deployments::read(&context.layout)?;
         let (stream, input) = self.input(named, signed, &deployments)?;
@@ -150,8 +181,7 @@ impl Run<'_> {
                 signed.signer_name(),
             ))
             .line(format!("Next: op-dbus-stage stage {version}"));
-        context.print(&report)?;
-        Ok(Exit::Done)
+        Ok((receipt.deployment, report))
     }
 
     /// Ends a step, for the report.
@@ -208,15 +238,13 @@ impl Run<'_> {
             space::remedy(&signed.manifest, stream),
         ))
     }
+}
 
-    fn already_there(&self, deployment: &Deployment) -> Result<Exit> {
-        let report = report("already-there", deployment).line(format!(
-            "Nothing to do: {} is in the store already and intact.",
-            deployment.version
-        ));
-        self.context.print(&report)?;
-        Ok(Exit::Done)
-    }
+fn already_there(deployment: &Deployment) -> Report {
+    report("already-there", deployment).line(format!(
+        "Nothing to do: {} is in the store already and intact.",
+        deployment.version
+    ))
 }
 
 fn report(result: &str, deployment: &Deployment) -> Report {
