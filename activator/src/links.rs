@@ -3,7 +3,12 @@
 //! A link is ours exactly if it is a symlink that points below one of the two
 //! mount points; nothing else is ever replaced or removed. Which links there
 //! were before is remembered in the store, as a hint only: before one is
-//! removed, it is looked at again.
+//! removed, it is looked at again. The list is written before a link is made, and
+//! forgets one only after its removal is durable: a power cut leaves no link that
+//! nobody knows of.
+//!
+//! A link whose target the active version has not got is taken away until a
+//! version has it again. With no version mounted, links stay as they are.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -61,26 +66,31 @@ pub fn reconcile(layout: &Layout, config: &Config) -> Vec<(PathBuf, Done)> {
     let list_path = layout.store.join("links.json");
     let before = read_list(&list_path);
     let mut report = Vec::new();
-    let mut kept = BTreeSet::new();
+    let wanted: BTreeSet<_> = config.links.iter().map(|link| link.path.clone()).collect();
+    let mut known = &before.links | &wanted;
+    if known != before.links {
+        write_list(layout, &list_path, &known);
+    }
     for link in &config.links {
         let target = config.link_target(link);
-        let done = place(layout, &config.mounts, &link.path, &target)
+        let done = bring_in_line(layout, &config.mounts, &link.path, &target)
             .unwrap_or_else(|why| Done::Refused(why.to_string()));
-        kept.insert(link.path.clone());
         report.push((link.path.clone(), done));
     }
-    for path in before.links.difference(&kept.clone()) {
+    let mut forgotten = false;
+    for path in before.links.difference(&wanted) {
         match remove(layout, &config.mounts, path) {
-            Ok(true) => report.push((path.clone(), Done::Removed)),
-            Ok(false) => {}
-            Err(why) => {
-                kept.insert(path.clone());
-                report.push((path.clone(), Done::Refused(why.to_string())));
+            Ok(removed) => {
+                forgotten |= known.remove(path);
+                if removed {
+                    report.push((path.clone(), Done::Removed));
+                }
             }
+            Err(why) => report.push((path.clone(), Done::Refused(why.to_string()))),
         }
     }
-    if kept != before.links {
-        write_list(layout, &list_path, &List { links: kept });
+    if forgotten {
+        write_list(layout, &list_path, &known);
     }
     report
 }
@@ -94,11 +104,12 @@ fn read_list(path: &Path) -> List {
 
 /// Without the list, links that are given up later stay; that is worth a line
 /// and nothing more.
-fn write_list(layout: &Layout, path: &Path, list: &List) {
+fn write_list(layout: &Layout, path: &Path, links: &BTreeSet<PathBuf>) {
     if !layout.boot_dir().is_dir() {
         return;
     }
-    let written = serde_json::to_vec(list)
+    let links = links.clone();
+    let written = serde_json::to_vec(&List { links })
         .map_err(io::Error::from)
         .and_then(|text| files::replace(path, &text, 0o600, Durable::Yes));
     if let Err(why) = written {
@@ -153,8 +164,36 @@ fn look(dir: BorrowedFd<'_>, name: &OsStr, mounts: &Mounts) -> io::Result<Found>
     }
 }
 
+/// Places the link if the active version has its target, or takes it away.
+fn bring_in_line(layout: &Layout, mounts: &Mounts, path: &Path, target: &Path) -> io::Result<Done> {
+    let mount = layout.host(&mounts.lower);
+    // An empty mount point: no version is active.
+    let is_active = mount
+        .read_dir()
+        .is_ok_and(|mut names| names.next().is_some());
+    if !is_active || layout.host(target).symlink_metadata().is_ok() {
+        return place(layout, mounts, path, target);
+    }
+    if remove(layout, mounts, path)? {
+        return Ok(Done::Removed);
+    }
+    let why = format!("the version has no {}", target.display());
+    Ok(Done::Refused(why))
+}
+
+/// Takes away what a power cut left between the two steps of turning a link.
+fn sweep(dir: BorrowedFd<'_>, name: &OsStr, mounts: &Mounts) -> io::Result<OsString> {
+    let mut hidden = OsString::from(".op-dbus-");
+    hidden.push(name);
+    if let Ok(Found::Ours(_)) = look(dir, &hidden, mounts) {
+        rustix::fs::unlinkat(dir, &hidden, AtFlags::empty())?;
+    }
+    Ok(hidden)
+}
+
 fn place(layout: &Layout, mounts: &Mounts, path: &Path, target: &Path) -> io::Result<Done> {
     let (dir, name) = parent(layout, path)?;
+    let hidden = sweep(dir.as_fd(), name, mounts)?;
     match look(dir.as_fd(), name, mounts)? {
         Found::Ours(current) if current == target => return Ok(Done::Kept),
         Found::Foreign => {
@@ -163,12 +202,6 @@ fn place(layout: &Layout, mounts: &Mounts, path: &Path, target: &Path) -> io::Re
             ));
         }
         Found::Ours(_) => {
-            let mut hidden = OsString::from(".op-dbus-");
-            hidden.push(name);
-            // Left by a power cut between the two steps.
-            if let Found::Ours(_) = look(dir.as_fd(), &hidden, mounts)? {
-                rustix::fs::unlinkat(&dir, &hidden, AtFlags::empty())?;
-            }
             rustix::fs::symlinkat(target, &dir, &hidden)?;
             rustix::fs::renameat(&dir, &hidden, &dir, name)?;
         }
@@ -182,109 +215,15 @@ fn remove(layout: &Layout, mounts: &Mounts, path: &Path) -> io::Result<bool> {
     let Ok((dir, name)) = parent(layout, path) else {
         return Ok(false);
     };
-    match look(dir.as_fd(), name, mounts)? {
-        Found::Ours(_) => {
-            rustix::fs::unlinkat(&dir, name, AtFlags::empty())?;
-            Ok(true)
-        }
-        Found::Nothing | Found::Foreign => Ok(false),
+    sweep(dir.as_fd(), name, mounts)?;
+    let is_ours = matches!(look(dir.as_fd(), name, mounts)?, Found::Ours(_));
+    if is_ours {
+        rustix::fs::unlinkat(&dir, name, AtFlags::empty())?;
     }
+    // Of one that is gone, too: perhaps a power cut came before its removal was durable.
+    rustix::fs::fsync(&dir)?;
+    Ok(is_ours)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-    use std::os::unix::fs::symlink;
-
-    struct Host {
-        dir: tempfile::TempDir,
-        layout: Layout,
-    }
-
-    impl Host {
-        fn new() -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let root = dir.path().join("root");
-            let layout = Layout::new(dir.path().join("run"), &root);
-            fs::create_dir_all(root.join("usr/local/bin")).unwrap();
-            fs::create_dir_all(layout.boot_dir()).unwrap();
-            Self { dir, layout }
-        }
-
-        fn at(&self, name: &str) -> PathBuf {
-            self.layout.host(Path::new("/usr/local/bin").join(name))
-        }
-
-        fn reconcile(&self, names: &[&str]) -> Vec<Done> {
-            let mut text = "[store]\ndevice = \"/dev/vda\"\n".to_owned();
-            for name in names {
-                let section = "[[link]]\npath = \"/usr/local/bin/NAME\"\ntarget = \"bin/NAME\"\n";
-                text += &section.replace("NAME", name);
-            }
-            let config = Config::parse(&text).unwrap();
-            reconcile(&self.layout, &config)
-                .into_iter()
-                .map(|(_, done)| done)
-                .collect()
-        }
-    }
-
-    #[test]
-    fn links_are_made_kept_and_taken_away() {
-        let host = Host::new();
-        assert_eq!(host.reconcile(&["a", "b"]), [Done::Made, Done::Made]);
-        let target = fs::read_link(host.at("a")).unwrap();
-        assert_eq!(target, Path::new("/usr/local/op-dbus/bin/a"));
-        assert_eq!(host.reconcile(&["a", "b"]), [Done::Kept, Done::Kept]);
-        assert_eq!(host.reconcile(&["a"]), [Done::Kept, Done::Removed]);
-        assert!(host.at("b").symlink_metadata().is_err());
-        assert_eq!(host.reconcile(&[]), [Done::Removed]);
-        assert_eq!(host.reconcile(&[]), []);
-        assert_eq!(fs::read_dir(host.at("")).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_link_of_ours_that_points_elsewhere_is_turned() {
-        let host = Host::new();
-        symlink("/opt/op-dbus/bin/old", host.at("a")).unwrap();
-        symlink("/usr/local/op-dbus/bin/a", host.at(".op-dbus-a")).unwrap();
-        assert_eq!(host.reconcile(&["a"]), [Done::Made]);
-        let target = fs::read_link(host.at("a")).unwrap();
-        assert_eq!(target, Path::new("/usr/local/op-dbus/bin/a"));
-        assert_eq!(fs::read_dir(host.at("")).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn foreign_things_are_never_touched() {
-        let host = Host::new();
-        fs::write(host.at("file"), "mine").unwrap();
-        fs::create_dir(host.at("dir")).unwrap();
-        symlink("/usr/bin/true", host.at("link")).unwrap();
-        symlink("/opt/op-dbus/../../etc/passwd", host.at("dots")).unwrap();
-        let names = ["file", "dir", "link", "dots", "gone/x"];
-        for done in host.reconcile(&names) {
-            assert!(matches!(done, Done::Refused(_)), "{done:?}");
-        }
-        assert!(host.at("gone").symlink_metadata().is_err());
-        host.reconcile(&[]);
-        assert_eq!(fs::read(host.at("file")).unwrap(), b"mine");
-        for name in ["dir", "link", "dots"] {
-            assert!(host.at(name).symlink_metadata().is_ok(), "{name}");
-        }
-    }
-
-    #[test]
-    fn an_absolute_link_on_the_way_stays_below_the_root() {
-        let host = Host::new();
-        let outside = host.dir.path().join("outside");
-        fs::create_dir(&outside).unwrap();
-        fs::remove_dir(host.at("")).unwrap();
-        symlink(&outside, host.layout.host("/usr/local/bin")).unwrap();
-        assert!(matches!(
-            host.reconcile(&["a"]).as_slice(),
-            [Done::Refused(_)]
-        ));
-        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
-    }
-}
+mod tests;
