@@ -3,6 +3,7 @@
 use std::io;
 
 use op_dbus_activator::activation::{Activation, Outcome};
+use op_dbus_activator::overlay::plan::{Action, Entry, Plan};
 use op_dbus_bootstate::audit::{self, AuditHead, Event, Kind};
 use op_dbus_bootstate::codec;
 use op_dbus_bootstate::receipt::{self, Receipt};
@@ -123,6 +124,12 @@ pub(crate) fn all(corpus: &Corpus) -> io::Result<()> {
     };
     corpus.add("receipt", "report", &serde_json::to_vec(&report)?)?;
 
+    let plan = plan().encode().map_err(io::Error::other)?;
+    corpus.add("plan", "file", &plan)?;
+    // What the target puts around it itself.
+    let payload = plan.get(12..plan.len().saturating_sub(4)).unwrap_or_default();
+    corpus.add("plan", "payload", payload)?;
+
     for (name, line) in [
         ("plain", "root=/dev/vda ro op-dbus.select=v1.2.0 quiet\n"),
         (
@@ -139,6 +146,25 @@ pub(crate) fn all(corpus: &Corpus) -> io::Result<()> {
     corpus.add("configuration", "rich", CONFIGURATION.as_bytes())?;
     let mistake = CONFIGURATION.replace("tries = 2", "tries = \"two\"");
     corpus.add("configuration", "mistake", mistake.as_bytes())
+}
+
+fn plan() -> Plan {
+    let actions = [
+        Action::SetAside,
+        Action::Unhide,
+        Action::OfferNew,
+        Action::TakeOwner,
+    ];
+    let entry = |(number, action)| Entry {
+        path: format!("etc/conf.d/{number}").into_bytes(),
+        action,
+        expected: [7; 32],
+    };
+    Plan {
+        onto: Digest([1; 32]),
+        over: Digest([2; 32]),
+        entries: (0..).zip(actions).map(entry).collect(),
+    }
 }
 
 const CONFIGURATION: &str = r#"
@@ -164,6 +190,9 @@ bus_names = ["org.example.A"]
 settle_seconds = 5
 timeout_seconds = 60
 deadline_seconds = 300
+[overlay]
+mode = "fresh"
+shared_paths = ["var/lib/db"]
 [receive]
 product = "op-dbus"
 "#;

@@ -15,6 +15,7 @@ mod cases;
 #[path = "../../../sendstream/tests/hostile/say.rs"]
 mod say;
 
+mod backup;
 mod device;
 mod release;
 mod trust;
@@ -60,6 +61,7 @@ fn write(dir: Option<OsString>) -> io::Result<()> {
     let dir = dir.ok_or_else(|| io::Error::other("usage: seeds DIR"))?;
     let corpus = Corpus(dir.into());
     streams(&corpus)?;
+    backup::all(&corpus)?;
     device::all(&corpus)?;
     release::manifests(&corpus)?;
     release::chunks(&corpus)?;
