@@ -2,8 +2,13 @@
 //! program itself ([`op_dbus_calls::Unsynced`]).
 #![allow(clippy::unwrap_used)]
 
+use std::fs;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
+use op_dbus_activator::overlay::entry;
+use op_dbus_activator::overlay::plan::{Action, Entry, Plan};
+use op_dbus_bootstate::Digest;
 use op_dbus_calls::{Call, Unsynced, trace};
 
 mod common;
@@ -118,4 +123,110 @@ fn an_earlier_overlay_is_set_aside_durably_before_the_try_is_counted() {
         unsynced.follow(call);
     }
     assert!(is_aside, "{calls:#?}");
+}
+
+/// What is done to names and contents below a directory, and to where a rename
+/// leads.
+fn changes<'c>(calls: &'c [Call], dir: &'c Path) -> impl Iterator<Item = &'c Call> {
+    const LOOKS: [&str; 5] = [
+        "syncfs",
+        "fsync",
+        "fdatasync",
+        "openat(O_DIRECT)",
+        "move_mount",
+    ];
+    calls.iter().filter(move |call| {
+        let about = |path: &Path| path.starts_with(dir);
+        let touches = about(&call.path) || call.other.as_deref().is_some_and(about);
+        touches && !LOOKS.contains(&call.name)
+    })
+}
+
+#[test]
+fn a_plan_is_carried_out_before_the_overlay_has_its_name() {
+    if !is_root() {
+        return;
+    }
+    let device = Device::with_all();
+    let digest = |version: &str| {
+        let mut digest = [0; 32];
+        for (to, from) in digest.iter_mut().zip(version.bytes()) {
+            *to = from;
+        }
+        Digest(digest)
+    };
+    device.offline(|layout| {
+        let good = "v1.1.0".parse().unwrap();
+        op_dbus_btrfs::create_subvolume(&layout.overlay(&good)).unwrap();
+        let bin = layout.upper(&good).join("bin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::write(bin.join("hello"), "mine").unwrap();
+        let upper = fs::File::open(layout.upper(&good)).unwrap();
+        let entries = [Action::OfferNew, Action::SetAside].map(|action| Entry {
+            path: b"bin/hello".to_vec(),
+            action,
+            expected: entry::digest(upper.as_fd(), b"bin/hello").unwrap(),
+        });
+        let plan = Plan {
+            onto: digest("v1.2.0"),
+            over: digest("v1.1.0"),
+            entries: entries.to_vec(),
+        };
+        fs::create_dir(layout.plans_dir()).unwrap();
+        let path = layout.plan(&"v1.2.0".parse().unwrap());
+        fs::write(path, plan.encode().unwrap()).unwrap();
+    });
+    let calls = boot(&device);
+    assert_eq!(device.report().overlay.unwrap().plan.unwrap().applied, 2);
+    let overlays = device.layout.store.join("overlays");
+    let (hidden, named) = (overlays.join(".new-v1.2.0"), overlays.join("v1.2.0"));
+    for (name, path) in [
+        ("creat", hidden.join("upper/bin/hello.new")),
+        ("FICLONE", hidden.join("upper/bin/hello.new")),
+        ("renameat", hidden.join("upper/bin/hello")),
+    ] {
+        assert_eq!(count(&calls, name, &path), 1, "{name}: {calls:#?}");
+    }
+    // Its own name comes last of all, and nothing is changed below that.
+    let last = changes(&calls, &overlays).last().unwrap();
+    assert_eq!((last.name, &last.path), ("rename", &hidden), "{last}");
+    assert_eq!(last.other.as_ref(), Some(&named), "{last}");
+    // Good's overlay is read only.
+    let good = overlays.join("v1.1.0");
+    let good: Vec<_> = changes(&calls, &good)
+        .filter(|call| call.name != "BTRFS_IOC_SNAP_CREATE_V2")
+        .collect();
+    assert!(good.is_empty(), "{good:#?}");
+}
+
+#[test]
+fn a_discarded_overlay_gives_way_to_one_that_is_complete() {
+    if !is_root() {
+        return;
+    }
+    let mut device = Device::with_all();
+    let overlays = device.layout.store.join("overlays");
+    let path = |name: &str| overlays.join(name);
+    // The third discards what the second left, and what it had discarded goes.
+    for round in 0..3 {
+        let calls = boot(&device);
+        let changes: Vec<_> = changes(&calls, &overlays).collect();
+        let end: Vec<_> = changes
+            .iter()
+            .skip_while(|call| call.name != "setxattr")
+            .map(|call| (call.name, call.path.clone(), call.other.clone()))
+            .collect();
+        let mut expected = vec![("setxattr", path(".new-v1.2.0"), None)];
+        if round == 2 {
+            expected.push(("BTRFS_IOC_SNAP_DESTROY", path("v1.2.0.failed"), None));
+        }
+        if round > 0 {
+            let failed = Some(path("v1.2.0.failed"));
+            expected.push(("rename", path("v1.2.0"), failed));
+        }
+        expected.push(("rename", path(".new-v1.2.0"), Some(path("v1.2.0"))));
+        assert_eq!(end, expected, "{calls:#?}");
+        device.down();
+        device.next_boot();
+    }
 }

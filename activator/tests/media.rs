@@ -124,12 +124,40 @@ fn a_newer_format_is_left_alone_and_good_runs_uncounted() {
     });
 }
 
+/// Every mode, with a path that is shared.
+const MODES: [&str; 2] = ["carry", "fresh"];
+
+/// Sets the mode, and shares a path.
+fn overlay_mode(device: &Device, mode: &str) {
+    device.configure(&format!(
+        "[overlay]\nmode = \"{mode}\"\nshared_paths = [\"state\"]\n"
+    ));
+    device.offline(|layout| {
+        fs::create_dir(layout.shared_dir()).unwrap();
+        op_dbus_btrfs::create_subvolume(&layout.shared("state")).unwrap();
+        fs::write(layout.shared("state").join("file"), "shared").unwrap();
+    });
+}
+
+#[track_caller]
+fn assert_shared(device: &Device) {
+    let file = device.layout.host("/usr/local/op-dbus/state/file");
+    assert_eq!(fs::read_to_string(file).unwrap(), "shared");
+}
+
 #[test]
 fn a_store_without_writes_runs_good_uncounted_with_its_earlier_changes() {
     if !is_root() {
         return;
     }
-    let mut device = Device::with_all();
+    for mode in MODES {
+        let device = Device::with_all();
+        overlay_mode(&device, mode);
+        boot_without_writes(device);
+    }
+}
+
+fn boot_without_writes(mut device: Device) {
     device.record(|record| record.trial = None);
     device.boot();
     fs::write(device.layout.host("/usr/local/op-dbus/kept"), "x").unwrap();
@@ -153,6 +181,7 @@ fn a_store_without_writes_runs_good_uncounted_with_its_earlier_changes() {
     let kept = device.layout.host("/usr/local/op-dbus/kept");
     assert_eq!(fs::read_to_string(kept).unwrap(), "x");
     assert!(fs::write(device.layout.host("/usr/local/op-dbus/new"), "x").is_err());
+    assert_shared(&device);
 }
 
 /// Writes until nothing more fits, in large files and then in small ones.
@@ -202,7 +231,11 @@ fn a_full_store_is_no_activation_error() {
         return;
     }
     // Metadata has room of its own: snapshots and new names still work.
-    assert_eq!(boot_full(Device::with_all()), Vec::<String>::new());
+    for mode in MODES {
+        let device = Device::with_all();
+        overlay_mode(&device, mode);
+        assert_eq!(boot_full(device), Vec::<String>::new(), "{mode}");
+    }
 }
 
 #[test]
@@ -213,6 +246,13 @@ fn a_store_without_room_for_metadata_is_no_activation_error() {
     // Data and metadata share their room here, so both run out.
     let device = Device::made_with(&["-M"]).publish_all();
     assert_eq!(boot_full(device), ["overlay-missing", "overlay-missing"]);
+    for mode in MODES {
+        let device = Device::made_with(&["-M"]).publish_all();
+        overlay_mode(&device, mode);
+        // Without an overlay there is no place for what is shared either.
+        let words = ["overlay-missing", "shared-path-missing"];
+        assert_eq!(boot_full(device), [words, words].concat(), "{mode}");
+    }
 }
 
 #[test]
