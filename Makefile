@@ -129,7 +129,14 @@ demo: deps-vm build ## A real upgrade, and a broken one falling back, in QEMU
 	$(AS_ROOT) $(REL)/op-dbus-vm demo
 
 .PHONY: bench
-bench: deps-vm build ## Activation, signed receive and tree digest beside the usual tools
+bench: deps-vm build ## Activation, hand-over, signed receive and tree digest beside the usual tools
 	OP_DBUS_ACTIVATE='$(CURDIR)/$(BOOT)/op-dbus-activate' $(CARGO) bench --locked --quiet -p op-dbus-activator --bench activation
+	OP_DBUS_ACTIVATE='$(CURDIR)/$(BOOT)/op-dbus-activate' $(CARGO) bench --locked --quiet -p op-dbus-activator --bench handover
 	OP_DBUS_STAGE='$(CURDIR)/$(REL)/op-dbus-stage' $(CARGO) bench --locked --quiet -p op-dbus-staging --bench receive
 	$(CARGO) bench --locked --quiet -p op-dbus-release --bench tree
+
+CSV :=
+.PHONY: bench-upgrades
+bench-upgrades: deps-build build-boot ## Two hundred upgrades in a row, and what they leave: CSV=file
+	OP_DBUS_ACTIVATE='$(CURDIR)/$(BOOT)/op-dbus-activate' OP_DBUS_UPGRADES_CSV='$(abspath $(CSV))' \
+	  $(CARGO) test --locked --quiet -p op-dbus-staging --test device -- --ignored --nocapture upgrades::

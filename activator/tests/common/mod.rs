@@ -42,9 +42,14 @@ impl Device {
 
     /// A device whose store's file system is made with more options.
     pub fn made_with(mkfs: &[&str]) -> Self {
+        Self::sized(256, mkfs)
+    }
+
+    /// Likewise, of so many MiB.
+    pub fn sized(mib: u64, mkfs: &[&str]) -> Self {
         let dir = op_dbus_loopback::private_dir("opd").unwrap();
         let image = dir.path().join("image");
-        op_dbus_loopback::image(&image, 256, mkfs);
+        op_dbus_loopback::image(&image, mib, mkfs);
         let uuid = superblock_uuid(&image);
         let layout = Layout::new(dir.path().join("run"), dir.path().join("root"));
         let mut device = Self {
