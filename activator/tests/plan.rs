@@ -250,6 +250,45 @@ fn what_is_offered_is_put_beside() {
 }
 
 #[test]
+fn offers_do_not_add_up_unless_somebody_touched_them() {
+    if !is_root() {
+        return;
+    }
+    let device = device(
+        &|tree| fs::write(tree.join("conf"), "new").unwrap(),
+        &|upper| fs::write(upper.join("conf"), "mine").unwrap(),
+    );
+    for edited in [false, false, true, false] {
+        if edited {
+            device.offline(|layout| {
+                let upper = layout.upper(&GOOD.parse().unwrap());
+                fs::write(upper.join("conf.new"), "merged by hand").unwrap();
+            });
+        }
+        again(&device);
+        plan(&device, &[("conf", Action::OfferNew)]);
+        assert_eq!(boot(&device), (1, NOTHING));
+        device.down();
+        // The trial is blessed, and its overlay the next one's beginning.
+        device.offline(|layout| {
+            let [good, trial] =
+                [GOOD, TRIAL].map(|version| layout.overlay(&version.parse().unwrap()));
+            op_dbus_btrfs::delete_subvolume(&good).unwrap();
+            op_dbus_btrfs::snapshot(&trial, &good, false).unwrap();
+            op_dbus_btrfs::delete_subvolume(&trial).unwrap();
+        });
+    }
+    device.offline(|layout| {
+        let upper = layout.upper(&GOOD.parse().unwrap());
+        let text = |name: &str| fs::read_to_string(upper.join(name)).unwrap();
+        assert_eq!(text("conf"), "mine");
+        assert_eq!(text("conf.new"), "merged by hand");
+        assert_eq!(text("conf.new-1"), "new");
+        assert_eq!(fs::read_dir(upper).unwrap().count(), 3);
+    });
+}
+
+#[test]
 fn owner_and_mode_are_taken_and_the_content_stays() {
     if !is_root() {
         return;

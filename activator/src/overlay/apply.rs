@@ -11,7 +11,7 @@ use std::path::Path;
 
 use op_dbus_bootstate::{Digest, Version};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, Uid,
+    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
 };
 
 use super::beneath;
@@ -22,6 +22,8 @@ use crate::layout::Layout;
 
 /// Bytes of content that are read for comparing in one boot.
 const BUDGET: u64 = 64 * 1024 * 1024;
+/// On a file that was put beside: the digest it had then.
+const OFFERED: &str = "trusted.op-dbus.offered";
 /// Names tried beside a path before it is left alone.
 const NAMES_MAX: u32 = 100;
 
@@ -94,14 +96,23 @@ impl Layers {
         self.lower.as_fd()
     }
 
-    /// A name beside a path that neither layer has anything at.
-    fn free(&self, path: &[u8], suffix: &str) -> io::Result<Vec<u8>> {
+    /// A name beside a path that neither layer has anything at, or where what the
+    /// upper one has could be cleared away.
+    fn free(
+        &self,
+        path: &[u8],
+        suffix: &str,
+        mut clear: impl FnMut(&[u8]) -> io::Result<bool>,
+    ) -> io::Result<Vec<u8>> {
         for number in 0..NAMES_MAX {
             let mut name = [path, suffix.as_bytes()].concat();
             if number > 0 {
                 name.extend(format!("-{number}").bytes());
             }
-            if look(self.upper(), &name)?.is_none() && look(self.lower(), &name)?.is_none() {
+            if look(self.lower(), &name)?.is_some() {
+                continue;
+            }
+            if look(self.upper(), &name)?.is_none() || clear(&name)? {
                 return Ok(name);
             }
         }
@@ -129,7 +140,7 @@ fn carry_out_one(entry: &Entry, layers: &Layers, budget: &mut u64) -> io::Result
     match entry.action {
         Action::SetAside => set_aside(layers, path),
         Action::Unhide => unhide(layers, path),
-        Action::OfferNew => offer_new(layers, path),
+        Action::OfferNew => offer_new(layers, path, budget),
         Action::TakeOwner => take_owner(layers, path),
     }
 }
@@ -140,7 +151,7 @@ fn last(path: &[u8]) -> &[u8] {
 }
 
 fn set_aside(layers: &Layers, path: &[u8]) -> io::Result<()> {
-    let aside = layers.free(path, ".mine")?;
+    let aside = layers.free(path, ".mine", |_| Ok(false))?;
     let (dir, name) = beneath::parent(layers.upper(), path)?;
     // With redirect_dir=off a directory that is renamed here no longer shows
     // what any version has below it: only the user's goes along.
@@ -192,32 +203,60 @@ fn take_owner(layers: &Layers, path: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-fn offer_new(layers: &Layers, path: &[u8]) -> io::Result<()> {
+fn offer_new(layers: &Layers, path: &[u8], budget: &mut u64) -> io::Result<()> {
     let like = published(layers, path)?;
-    let new = layers.free(path, ".new")?;
+    let is_file = match FileType::from_raw_mode(like.st_mode) {
+        FileType::RegularFile => true,
+        FileType::Symlink => false,
+        _ => return Err(io::Error::other("the version has no file there")),
+    };
+    let new = layers.free(path, ".new", |new| withdraw(layers, new, budget))?;
     let (dir, _) = beneath::parent(layers.upper(), path)?;
     let name = last(&new);
-    match FileType::from_raw_mode(like.st_mode) {
-        FileType::RegularFile => {
-            let file = beneath::open(layers.lower(), path, OFlags::RDONLY | OFlags::NONBLOCK)?;
-            let made = clone_file(&file, &like, &dir, name);
-            if made.is_err() {
-                // The error of making it is the one to report.
-                let _ = rustix::fs::unlinkat(&dir, name, AtFlags::empty());
-            }
-            made
+    if !is_file {
+        let (lower, from) = beneath::parent(layers.lower(), path)?;
+        let target = rustix::fs::readlinkat(lower, from, Vec::new())?;
+        return Ok(rustix::fs::symlinkat(target, &dir, name)?);
+    }
+    let file = beneath::open(layers.lower(), path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+    let made = clone_file(&file, &like, &dir, name);
+    match &made {
+        Ok(made) => mark(layers, &new, made, budget),
+        Err(_) => {
+            // The error of making it is the one to report.
+            let _ = rustix::fs::unlinkat(&dir, name, AtFlags::empty());
         }
-        FileType::Symlink => {
-            let (lower, from) = beneath::parent(layers.lower(), path)?;
-            let target = rustix::fs::readlinkat(lower, from, Vec::new())?;
-            Ok(rustix::fs::symlinkat(target, &dir, name)?)
-        }
-        _ => Err(io::Error::other("the version has no file there")),
+    }
+    made.map(drop)
+}
+
+/// Notes what was offered, so that a later offer takes its place and they do not
+/// add up. Without the note it stays, as anything of the user's does.
+fn mark(layers: &Layers, path: &[u8], made: &OwnedFd, budget: &mut u64) {
+    if let Ok(digest) = entry::digest_within(layers.upper(), path, budget) {
+        let _ = rustix::fs::fsetxattr(made, OFFERED, &digest, XattrFlags::empty());
     }
 }
 
+/// Takes back an earlier offer that nobody has touched; whether it did.
+fn withdraw(layers: &Layers, path: &[u8], budget: &mut u64) -> io::Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let Ok(file) = beneath::open(layers.upper(), path, flags) else {
+        return Ok(false);
+    };
+    let mut noted = [0; 32];
+    if rustix::fs::fgetxattr(&file, OFFERED, &mut noted) != Ok(noted.len())
+        || entry::digest_within(layers.upper(), path, budget)? != noted
+    {
+        return Ok(false);
+    }
+    let (dir, name) = beneath::parent(layers.upper(), path)?;
+    rustix::fs::unlinkat(&dir, name, AtFlags::empty())?;
+    Ok(true)
+}
+
 /// Takes no room, and no time however large it is.
-fn clone_file(file: &OwnedFd, like: &Stat, dir: &OwnedFd, name: &[u8]) -> io::Result<()> {
+fn clone_file(file: &OwnedFd, like: &Stat, dir: &OwnedFd, name: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let new = rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?;
     rustix::fs::ioctl_ficlone(&new, file)?;
@@ -233,5 +272,6 @@ fn clone_file(file: &OwnedFd, like: &Stat, dir: &OwnedFd, name: &[u8]) -> io::Re
         last_access: written,
         last_modification: written,
     };
-    Ok(rustix::fs::futimens(&new, &times)?)
+    rustix::fs::futimens(&new, &times)?;
+    Ok(new)
 }
