@@ -16,6 +16,7 @@ const SCENARIOS: &[(&str, &str)] = scenarios![
     "debian" / "service-dies",
     "debian" / "kernel-panics",
     "debian" / "orderly-reboot",
+    "debian" / "brings",
     "light" / "refused",
     "light" / "cut-receive",
     "light" / "cut-stage",

@@ -25,13 +25,17 @@ const PLAYS: &[(&str, &[&str], bool)] = &[
         true,
     ),
     ("trixie-dracut", &["upgrade", "service-dies"], true),
-    ("bookworm-dracut-ext4", &["upgrade"], true),
+    // A root that is writable: users can be made.
+    ("bookworm-dracut-ext4", &["brings"], true),
     ("bookworm-dracut", &["orderly-reboot"], true),
     (
         "bookworm-initramfs-tools",
         &["upgrade", "service-dies"],
         false,
     ),
+    ("bookworm-initramfs-tools", &["brings"], false),
+    ("bookworm-dracut", &["brings"], false),
+    ("trixie-dracut", &["brings"], false),
     ("trixie-dracut", &["kernel-panics"], false),
     ("trixie-dracut", &["orderly-reboot"], false),
     (
