@@ -173,10 +173,16 @@ impl Findings {
         let mut sorted: Vec<_> = self.list.iter().collect();
         sorted.sort_by_key(|found| found.severity);
         let mut lines = Vec::new();
-        for found in sorted {
+        for (index, found) in sorted.iter().enumerate() {
             let word = found.severity.word();
             let mut head = format!("{word:<SEVERITY_WIDTH$}  {:<width$}", found.subject);
-            let remedy = found.remedy.iter().flat_map(|remedy| {
+            // Of several with one remedy, only the last says it.
+            let is_said_below = sorted.get(index + 1).is_some_and(|next| {
+                (next.severity, next.subject, &next.remedy)
+                    == (found.severity, found.subject, &found.remedy)
+            });
+            let remedy = found.remedy.iter().filter(|_| !is_said_below);
+            let remedy = remedy.flat_map(|remedy| {
                 let mut begin = "→ ";
                 broken(remedy, room.saturating_sub(2))
                     .into_iter()
@@ -245,6 +251,20 @@ mod tests {
             ]
         );
         assert_eq!(findings.problems().count(), 1);
+    }
+
+    #[test]
+    fn a_remedy_of_several_is_said_once() {
+        let mut findings = Findings::default();
+        for (found, remedy) in [("a", "do"), ("b", "do"), ("c", "other")] {
+            findings.warning("x", found, remedy);
+        }
+        let expected = ["  a", "  b", "  → do", "  c", "  → other"];
+        let lines = findings.table(None);
+        assert_eq!(lines.len(), expected.len(), "{lines:?}");
+        for (line, end) in lines.iter().zip(expected) {
+            assert!(line.ends_with(end), "{lines:?}");
+        }
     }
 
     #[test]

@@ -26,11 +26,6 @@ impl Root {
         Self { path: path.into() }
     }
 
-    /// A path below the root, as this process sees it: for messages.
-    pub(crate) fn shown(&self, path: &str) -> PathBuf {
-        self.path.join(path.trim_start_matches('/'))
-    }
-
     fn open_at(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC;
         let dir = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -130,6 +125,15 @@ impl Root {
         }
         names.sort();
         Ok(names)
+    }
+
+    /// The files in a directory whose names have this ending: their paths, sorted.
+    pub(crate) fn parts(&self, dir: &str, ending: &str, max: usize) -> Vec<String> {
+        let names = self.names(dir, max).unwrap_or_default();
+        let fitting = names
+            .iter()
+            .filter(|name| name.strip_suffix(ending).is_some());
+        fitting.map(|name| format!("{dir}/{name}")).collect()
     }
 }
 

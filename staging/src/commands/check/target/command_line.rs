@@ -189,11 +189,9 @@ fn next(root: &Root) -> Vec<Next> {
     for (path, key) in BOOT_LOADERS {
         let mut lines = Vec::new();
         if root.is_dir(path) {
-            for name in root.names(path, ENTRIES_MAX).unwrap_or_default() {
-                if name.ends_with(".conf") {
-                    let text = root.text(format!("{path}/{name}"), FILE_MAX);
-                    lines.extend(command_lines(&text.unwrap_or_default(), key));
-                }
+            for part in root.parts(path, ".conf", ENTRIES_MAX) {
+                let text = root.text(part, FILE_MAX).unwrap_or_default();
+                lines.extend(command_lines(&text, key));
             }
         } else if let Ok(text) = root.text(path, FILE_MAX) {
             lines = command_lines(&text, key);
@@ -263,16 +261,9 @@ fn remedy(path: &str, missing: &[Missing], way: Way, root: &Root) -> String {
 /// What `/etc/default/grub` and its parts will put on the command line.
 fn grub_default(root: &Root) -> Option<String> {
     let mut text = root.text("/etc/default/grub", FILE_MAX).ok()?;
-    for name in root
-        .names("/etc/default/grub.d", ENTRIES_MAX)
-        .unwrap_or_default()
-    {
-        if name.ends_with(".cfg") {
-            text.push('\n');
-            text += &root
-                .text(format!("/etc/default/grub.d/{name}"), FILE_MAX)
-                .unwrap_or_default();
-        }
+    for part in root.parts("/etc/default/grub.d", ".cfg", ENTRIES_MAX) {
+        text.push('\n');
+        text += &root.text(part, FILE_MAX).unwrap_or_default();
     }
     let mut line = String::new();
     for assignment in text.lines() {

@@ -246,13 +246,8 @@ fn names_module(root: &Root, path: &str) -> bool {
     if !root.is_dir(path) {
         return root.text(path, FILE_MAX).is_ok_and(in_text);
     }
-    let names = root.names(path, 256).unwrap_or_default();
-    names.iter().any(|name| {
-        name.ends_with(".conf")
-            && root
-                .text(format!("{path}/{name}"), FILE_MAX)
-                .is_ok_and(in_text)
-    })
+    let mut parts = root.parts(path, ".conf", 256).into_iter();
+    parts.any(|part| root.text(part, FILE_MAX).is_ok_and(in_text))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub(crate) const FSTAB_MAX: usize = 256 * 1024;
 /// Looks at both.
 pub(crate) fn check(host: &Host, config: &Config, findings: &mut Findings) {
     let fstab = host.root.text("/etc/fstab", FSTAB_MAX).unwrap_or_default();
+    let mut fine = Vec::new();
     for point in [&config.mounts.lower, &config.mounts.overlay] {
         let shown = point.display();
         match host.root.kind(point) {
@@ -59,8 +60,11 @@ pub(crate) fn check(host: &Host, config: &Config, findings: &mut Findings) {
                 format!("fstab mounts something else on {shown} itself"),
                 "take that line out of /etc/fstab, or set other [mounts] in the configuration",
             ),
-            _ => findings.ok(SUBJECT, shown.to_string()),
+            _ => fine.push(shown.to_string()),
         }
+    }
+    if !fine.is_empty() {
+        findings.ok(SUBJECT, fine.join(", "));
     }
 }
 

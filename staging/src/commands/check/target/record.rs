@@ -183,16 +183,14 @@ fn lock(path: &Path, what: &str, findings: &mut Findings) {
     let Ok(file) = rustix::fs::openat(CWD, path, flags, Mode::empty()) else {
         return;
     };
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let who = holder::of(path).unwrap_or_else(|| "another program".to_owned());
-            findings.warning(
-                "lock",
-                format!("{who} is writing to {what}: this may show a state in between"),
-                "wait for it to end, then check again",
-            );
-        }
-        Ok(()) | Err(_) => {}
+    let taken = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
+    if taken == Err(rustix::io::Errno::WOULDBLOCK) {
+        let who = holder::of(path).unwrap_or_else(|| "another program".to_owned());
+        findings.warning(
+            "lock",
+            format!("{who} is writing to {what}: this may show a state in between"),
+            "wait for it to end, then check again",
+        );
     }
 }
 

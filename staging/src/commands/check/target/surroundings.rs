@@ -31,7 +31,7 @@ const SLACK: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) fn check(host: &Host, findings: &mut Findings) {
     boot_id(host, findings);
     let known = newest_known(&host.context.layout);
-    clock(SystemTime::now(), known, findings);
+    clock(SystemTime::now(), &known, findings);
     watchdog(&host.sys, &host.root, findings);
 }
 
@@ -78,7 +78,7 @@ fn newest_known(layout: &Layout) -> Known {
 }
 
 /// Nothing is accepted or refused by the clock; but what people read is.
-fn clock(now: SystemTime, known: Known, findings: &mut Findings) {
+fn clock(now: SystemTime, known: &Known, findings: &mut Findings) {
     let shown = |time: SystemTime| {
         Timestamp::try_from(time).map_or_else(
             |_| "a time that can't be told".to_owned(),
@@ -137,11 +137,9 @@ fn runtime_watchdog(root: &Root) -> Option<String> {
     // with the same name the one in the more important directory counts.
     let mut parts = std::collections::BTreeMap::new();
     for dir in SYSTEM_CONF_DIRS {
-        for name in root.names(dir, CONFS_MAX).unwrap_or_default() {
-            if name.ends_with(".conf") {
-                let path = format!("{dir}/{name}");
-                parts.insert(name, path);
-            }
+        for path in root.parts(dir, ".conf", CONFS_MAX) {
+            let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+            parts.insert(name, path);
         }
     }
     texts.extend(
@@ -179,7 +177,7 @@ mod tests {
             time: noon,
             by: by.to_owned(),
         };
-        let look = |now| bad(|findings| clock(now, known("v1.1.0 was received"), findings));
+        let look = |now| bad(|findings| clock(now, &known("v1.1.0 was received"), findings));
         assert!(look(noon).is_empty());
         assert!(look(noon - SLACK / 2).is_empty());
         let told = look(UNIX_EPOCH);

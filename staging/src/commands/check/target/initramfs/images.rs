@@ -42,10 +42,9 @@ pub(super) fn of(root: &Root, release: &str) -> Image {
         }
     }
     for dir in UNIFIED {
-        let names = root.names(dir, 256).unwrap_or_default();
-        let fits = |name: &&String| name.contains(release) && name.ends_with(".efi");
-        if let Some(name) = names.iter().find(fits) {
-            return Image::Unified(format!("{dir}/{name}"));
+        let mut files = root.parts(dir, ".efi", 256).into_iter();
+        if let Some(path) = files.find(|path| path.contains(release)) {
+            return Image::Unified(path);
         }
     }
     Image::None

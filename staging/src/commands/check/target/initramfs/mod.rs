@@ -13,7 +13,7 @@ mod unpack;
 use std::io;
 use std::time::{Duration, Instant};
 
-use op_dbus_activator::config::{Config, Way};
+use op_dbus_activator::config::{Config, Health, Way};
 use op_dbus_activator::layout::CONFIG;
 use op_dbus_bootstate::{Digest, Version};
 use serde::de::IgnoredAny;
@@ -383,7 +383,7 @@ fn same_configuration(
 fn for_boot(config: &Config) -> Config {
     Config {
         links: Vec::new(),
-        health: Default::default(),
+        health: Health::default(),
         receive: IgnoredAny,
         lint: IgnoredAny,
         prune: IgnoredAny,
