@@ -53,25 +53,47 @@ const INLINE: u32 = 0x200;
 /// `FIEMAP_EXTENT_SHARED`: something else refers to it as well.
 const SHARED: u32 = 0x2000;
 
-/// Bytes of a file that lie in extents nothing else refers to: what is freed at
-/// least when it alone is deleted. Btrfs keeps an extent whole as long as any part
-/// of it is in use, and so does this. Compressed data counts as it is read.
-pub fn unshared_bytes(file: impl AsFd) -> io::Result<u64> {
-    let mut sum = 0_u64;
+/// Where a part of a file's content lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Its place in the file system's own numbering of its space.
+    pub start: u64,
+    /// Its length in bytes; of compressed data, as it is read.
+    pub length: u64,
+    /// Whether something else refers to it as well, within this file or not. Btrfs
+    /// keeps an extent whole as long as any part of it is in use, and so does this.
+    pub shared: bool,
+}
+
+/// The extents of a file, in order, without what is not written yet and what lies
+/// in metadata.
+pub fn extents(file: impl AsFd) -> io::Result<Vec<Extent>> {
+    let mut found = Vec::new();
     let mut start = 0;
     loop {
         let extents = sys::fiemap(file.as_fd(), start)?;
-        let own = extents
+        let placed = extents
             .iter()
-            .filter(|extent| extent.flags & (SHARED | DELALLOC | INLINE) == 0);
-        sum = own.fold(sum, |sum, extent| sum.saturating_add(extent.length));
+            .filter(|extent| extent.flags & (DELALLOC | INLINE) == 0);
+        found.extend(placed.map(|extent| Extent {
+            start: extent.physical,
+            length: extent.length,
+            shared: extent.flags & SHARED != 0,
+        }));
         let Some(last) = extents.last() else {
-            return Ok(sum);
+            return Ok(found);
         };
         let next = last.logical.saturating_add(last.length);
         if last.flags & LAST != 0 || next <= start || next == u64::MAX {
-            return Ok(sum);
+            return Ok(found);
         }
         start = next;
     }
+}
+
+/// Bytes of a file that lie in extents nothing else refers to: what is freed at
+/// least when it alone is deleted.
+pub fn unshared_bytes(file: impl AsFd) -> io::Result<u64> {
+    let own = extents(file)?.into_iter().filter(|extent| !extent.shared);
+    Ok(own.fold(0, |sum, extent| sum.saturating_add(extent.length)))
 }

@@ -14,7 +14,7 @@ mod sys;
 
 pub use device::{Superblock, scan_device};
 pub use error::Error;
-pub use extent::{Encoded, clone_range, encoded_write, unshared_bytes};
+pub use extent::{Encoded, Extent, clone_range, encoded_write, extents, unshared_bytes};
 pub use subvolume::{
     SubvolInfo, create_subvolume, create_subvolume_at, delete_subvolume, delete_subvolume_at,
     filesystem_uuid, free_deleted, info_of, is_btrfs, is_read_only, is_subvolume, is_subvolume_fd,

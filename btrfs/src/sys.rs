@@ -129,7 +129,7 @@ pub(crate) struct EncodedArgs {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct FiemapExtent {
     pub(crate) logical: u64,
-    physical: u64,
+    pub(crate) physical: u64,
     pub(crate) length: u64,
     reserved: [u64; 2],
     pub(crate) flags: u32,
