@@ -1,11 +1,11 @@
 //! The reserve: space that is held back for a full disk, and given up by who has
 //! to write the boot record and can't.
 //!
-//! It is a few files, `<store>/reserve/<number>`. Each holds preallocated data
-//! *and*, in extended attributes, metadata: it is metadata that a full Btrfs has
-//! no room for when a record is rewritten in place, and files of data alone did
-//! not help there (measured, docs/ARCHITECTURE.md, "Pruning"). Deleting a file
-//! always works: Btrfs keeps a global reserve for that.
+//! It is a few files, `<store>/reserve/<number>`, that hold metadata, in extended
+//! attributes: it is metadata that a full Btrfs has no room for when a record is
+//! rewritten in place, and files of data did not help there (measured,
+//! docs/ARCHITECTURE.md, "Pruning"). Deleting one works all the same: Btrfs keeps a
+//! global reserve for that.
 //!
 //! One at a time, the last first: what a boot takes to count its try is gone, and
 //! the bless of that boot may need some as well. `op-dbus-stage prune` makes them

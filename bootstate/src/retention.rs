@@ -17,7 +17,7 @@ use std::num::NonZeroUsize;
 use serde::Serialize;
 
 use crate::ident::Digest;
-use crate::record::{Choice, Record};
+use crate::record::{Choice, Deployment, Record};
 use crate::version::Version;
 
 /// How many of the newest versions stay unless told otherwise: good, fallback,
@@ -74,6 +74,8 @@ pub struct Needs<'a> {
     pub mounted: &'a BTreeSet<Version>,
     /// Versions the operator pinned.
     pub pinned: &'a BTreeSet<Version>,
+    /// Versions that deltas are going to build on, by the configuration.
+    pub parents: &'a BTreeSet<Version>,
     /// How many of the newest stay.
     pub keep: NonZeroUsize,
 }
@@ -94,6 +96,8 @@ pub enum Reason {
     Mounted,
     /// The operator pinned it.
     Pinned,
+    /// The configuration says that deltas are going to build on it.
+    Parent,
     /// The record of the last bless names it.
     LastBless,
     /// One of the newest.
@@ -116,6 +120,7 @@ impl Reason {
             Self::Running => "running",
             Self::Mounted => "mounted",
             Self::Pinned => "pinned",
+            Self::Parent => "a parent of deltas",
             Self::LastBless => "named by the record of the last bless",
             Self::Newest => "one of the newest",
             Self::Foreign => "was not received here",
@@ -186,6 +191,25 @@ pub fn removals(decisions: &[Decision]) -> Vec<&Decision> {
     gone
 }
 
+/// Whether what a trial left behind when it ended in disorder, `<version>.failed`,
+/// may go: its version was blessed since, so that nobody needs to find out from it
+/// why it was not.
+///
+/// Such an overlay is only ever set aside for a trial that is neither good nor the
+/// fallback, whose own overlays are never replaced. One that is either now was
+/// blessed later. `asked`: by a run the operator started. The one after a bless
+/// leaves the new good version's alone: seconds after the bless nobody had the
+/// time to look into it.
+pub fn discarded_may_go(record: &Record, candidate: &Candidate, asked: bool) -> bool {
+    let is = |held: Option<&Deployment>| {
+        held.is_some_and(|held| {
+            held.version == candidate.version && Some(held.digest) == candidate.digest
+        })
+    };
+    let is_on_trial = is(record.trial.as_ref().map(|trial| &trial.deployment));
+    !is_on_trial && (is(record.fallback.as_ref()) || (asked && is(record.good.as_ref())))
+}
+
 impl Needs<'_> {
     fn is_quarantined(&self, candidate: &Candidate) -> bool {
         let Some((record, digest)) = self.record.zip(candidate.digest) else {
@@ -228,6 +252,9 @@ impl Needs<'_> {
         }
         if self.pinned.contains(&candidate.version) {
             kept.push(Reason::Pinned);
+        }
+        if self.parents.contains(&candidate.version) {
+            kept.push(Reason::Parent);
         }
         match candidate.condition {
             Condition::Foreign => kept.push(Reason::Foreign),

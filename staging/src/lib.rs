@@ -17,6 +17,7 @@ mod limited;
 mod mountinfo;
 mod pins;
 mod progress;
+mod reserve;
 mod session;
 mod settings;
 mod signed;

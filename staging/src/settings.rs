@@ -1,7 +1,10 @@
-//! `[receive]` of the configuration, which only this program reads.
+//! `[receive]` of the configuration, which only this program reads; and in
+//! [`prune`], `[prune]`.
 //!
-//! Only this section is looked at here: a mistake elsewhere in the file must not
-//! keep a device from receiving the release that mends it.
+//! Only the one section is looked at each time: a mistake elsewhere in the file
+//! must not keep a device from receiving the release that mends it.
+
+pub(crate) mod prune;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -54,16 +57,7 @@ impl Settings {
     /// Reads the section. Without a file everything is as by default: what has
     /// to be there is checked where it is used.
     pub(crate) fn load(context: &Context) -> Result<Self> {
-        let path = context.config_path();
-        let fail = |why: &dyn std::fmt::Display| {
-            let remedy = "correct the file";
-            Failure::new(Exit::Configuration, path.display(), why, remedy)
-        };
-        match files::read_text(path, MAX_LEN) {
-            Ok(text) => Self::parse(&text).map_err(|why| fail(&why)),
-            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(why) => Err(fail(&why)),
-        }
+        section(context, Self::parse)
     }
 
     /// Parses the section out of a configuration. The error is one line.
@@ -87,6 +81,23 @@ impl Settings {
             )),
             _ => Ok(()),
         }
+    }
+}
+
+/// A section of the configuration, by what parses it; of no file its defaults.
+fn section<T: Default>(
+    context: &Context,
+    parse: impl FnOnce(&str) -> std::result::Result<T, String>,
+) -> Result<T> {
+    let path = context.config_path();
+    let fail = |why: &dyn std::fmt::Display| {
+        let remedy = "correct the file";
+        Failure::new(Exit::Configuration, path.display(), why, remedy)
+    };
+    match files::read_text(path, MAX_LEN) {
+        Ok(text) => parse(&text).map_err(|why| fail(&why)),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(T::default()),
+        Err(why) => Err(fail(&why)),
     }
 }
 

@@ -97,6 +97,7 @@ struct World {
     running: Option<Running>,
     mounted: BTreeSet<Version>,
     pinned: BTreeSet<Version>,
+    parents: BTreeSet<Version>,
     keep: usize,
 }
 
@@ -109,6 +110,7 @@ impl World {
             running: None,
             mounted: BTreeSet::new(),
             pinned: BTreeSet::new(),
+            parents: BTreeSet::new(),
             keep,
         }
     }
@@ -124,6 +126,7 @@ impl World {
             running: self.running.as_ref(),
             mounted: &self.mounted,
             pinned: &self.pinned,
+            parents: &self.parents,
             keep: NonZeroUsize::new(self.keep).unwrap(),
         };
         decide(&self.candidates, &needs)
@@ -175,8 +178,8 @@ fn what_the_record_names_stays_by_name_and_by_content() {
 }
 
 #[test]
-fn what_runs_is_mounted_or_pinned_stays() {
-    let mut world = World::new(whole(0..5), 1);
+fn what_runs_is_mounted_pinned_or_built_on_stays() {
+    let mut world = World::new(whole(0..6), 1);
     world.running = Some(Running {
         version: Some(version(0)),
         digest: None,
@@ -185,7 +188,9 @@ fn what_runs_is_mounted_or_pinned_stays() {
     world.pinned.insert(version(2));
     // Its boot was counted; `activation.json` is lost.
     world.record().last_boot = Some(booted(3));
+    world.parents.insert(version(5));
     assert_eq!(world.gone(), [""; 0]);
+    assert_eq!(world.kept(5), [Reason::Parent]);
     assert_eq!(world.kept(0), [Reason::Running]);
     assert_eq!(world.kept(1), [Reason::Mounted]);
     assert_eq!(world.kept(2), [Reason::Pinned]);
@@ -256,6 +261,36 @@ fn every_reason_is_told() {
     assert_eq!(decisions[0].words(), "good, pinned, one of the newest");
 }
 
+/// What a trial left when it ended in disorder: until it proved itself after all.
+#[test]
+fn a_discarded_overlay_goes_once_its_version_was_blessed() {
+    let may_go = |record: &Record, asked| discarded_may_go(record, &whole([0])[0], asked);
+    let mut record = Record {
+        trial: Some(trial(0)),
+        good: Some(deployment(1)),
+        ..Record::default()
+    };
+    assert!(!may_go(&record, true), "on trial");
+    record.trial = None;
+    assert!(!may_go(&record, true), "taken back, or not good enough");
+    record.good = Some(deployment(0));
+    assert!(may_go(&record, true));
+    assert!(
+        !may_go(&record, false),
+        "nobody could have looked at it yet"
+    );
+    record.fallback = Some(deployment(0));
+    record.good = Some(deployment(1));
+    assert!(may_go(&record, true) && may_go(&record, false));
+    // On trial once more, as a rollback.
+    record.trial = Some(trial(0));
+    assert!(!may_go(&record, true));
+    // Another content of that name.
+    record.trial = None;
+    record.fallback.as_mut().unwrap().digest = digest(5);
+    assert!(!may_go(&record, true));
+}
+
 fn index() -> impl Strategy<Value = usize> {
     0..NAMES.len()
 }
@@ -316,6 +351,7 @@ prop_compose! {
         running in proptest::option::of((proptest::option::of(index()), proptest::option::of(index()))),
         mounted in proptest::collection::vec(index(), 0..3),
         pinned in proptest::collection::vec(index(), 0..3),
+        parents in proptest::collection::vec(index(), 0..3),
         keep in 1..=NAMES.len() + 1,
     ) -> World {
         World {
@@ -328,6 +364,7 @@ prop_compose! {
             }),
             mounted: mounted.into_iter().map(version).collect(),
             pinned: pinned.into_iter().map(version).collect(),
+            parents: parents.into_iter().map(version).collect(),
             keep,
         }
     }
@@ -339,7 +376,8 @@ fn is_needed(world: &World, candidate: &Candidate) -> bool {
     let Some(record) = &world.record else {
         return true;
     };
-    let mut names: Vec<&Version> = world.mounted.iter().chain(&world.pinned).collect();
+    let named = [&world.mounted, &world.pinned, &world.parents];
+    let mut names: Vec<&Version> = named.into_iter().flatten().collect();
     let mut contents: Vec<Digest> = Vec::new();
     let trial = record.trial.as_ref().map(|trial| &trial.deployment);
     let blessed = world.blessed.as_ref();

@@ -119,6 +119,7 @@ impl Model {
             running: running.as_ref(),
             mounted: &mounted,
             pinned: &pinned,
+            parents: &BTreeSet::new(),
             keep: NonZeroUsize::MIN,
         };
         let decisions = retention::decide(&candidates, &needs);

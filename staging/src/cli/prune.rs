@@ -9,12 +9,16 @@ use super::build::{PLACE, Place};
 /// What both sides are told.
 #[derive(Debug, Args)]
 pub(crate) struct Prune {
-    /// How many of the newest versions stay, besides those that are needed
-    #[arg(long, value_name = "N", default_value_t = op_dbus_bootstate::retention::KEEP_DEFAULT, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) keep: u16,
+    /// How many of the newest versions stay, besides those that are needed [default: [prune] keep of a device, or 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) keep: Option<u16>,
     /// Tell what would be deleted, and delete nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Called by the boot after a bless: does nothing if [prune] after_bless is
+    /// false, nothing was blessed, or another run is busy
+    #[arg(long, hide = true, conflicts_with = "source")]
+    pub(crate) after_bless: bool,
     #[command(flatten)]
     pub(crate) source: Source,
 }

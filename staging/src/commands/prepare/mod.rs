@@ -46,6 +46,7 @@ pub(crate) fn run(context: &Context, args: &cli::Prepare) -> Result<Exit> {
         mount_point(context, point, &mut made)?;
     }
     configuration::write(context, existing.as_ref(), &text, &mut made)?;
+    store::reserve(context, &top, &config.store.subvolume, &mut made)?;
     let settings = Settings::load(context)?;
     keys::make(context, &settings, &keys, &mut made)?;
     if !args.no_mount {

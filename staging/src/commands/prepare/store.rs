@@ -17,7 +17,9 @@ use super::{Made, make_dir};
 use crate::auditlog::AuditLog;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Result};
+use crate::reserve;
 use crate::session::{PATIENCE, Session, lock_failure};
+use crate::settings::prune::Prune as Settings;
 
 /// Makes what is missing of a store.
 pub(crate) fn make(
@@ -47,6 +49,26 @@ pub(crate) fn make(
     make_record(&inside, made)?;
     op_dbus_btrfs::sync_filesystem(&path)?;
     context.take_warnings(&inside);
+    Ok(())
+}
+
+/// Makes the reserve, or what is missing of it. Without room for it the store is a
+/// store all the same.
+pub(crate) fn reserve(
+    context: &Context,
+    top: &TopLevel,
+    subvolume: &str,
+    made: &mut Made,
+) -> Result<()> {
+    let inside = context.with_store(&top.path(subvolume));
+    let state = reserve::settle_in(&inside, &Settings::load(context)?)?;
+    if state.made > 0 {
+        let mib = state.bytes.div_ceil(1 << 20);
+        made.push(format!("reserve of {mib} MiB for a full disk"));
+    }
+    if let Some(warning) = state.warning() {
+        context.warn(warning);
+    }
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use op_dbus_activator::reserve::{Reserve, is_full};
 use op_dbus_bootstate::Version;
 use op_dbus_bootstate::audit::{Event, Kind};
 use op_dbus_bootstate::retention::{Condition, Decision};
@@ -59,6 +60,8 @@ impl Plan<'_> {
     /// Carries it out. One version that can't be deleted does not keep the others.
     pub(super) fn run(&self, context: &Context, session: &mut Session<'_>) -> Result<Done> {
         let mut done = Done::default();
+        let reserve = Reserve::new(&context.layout);
+        let remove = |path: &Path| remove(path, &reserve);
         for leftover in &self.leftovers {
             done.keep_failure(remove(&leftover.path));
         }
@@ -150,7 +153,7 @@ fn event(decision: &Decision) -> Event {
 
 /// Removes a subvolume or a file. What is gone already is fine: an overlay may be
 /// two versions'.
-fn remove(path: &Path) -> Result<()> {
+fn remove(path: &Path, reserve: &Reserve) -> Result<()> {
     let is_dir = match path.symlink_metadata() {
         Ok(found) => found.is_dir(),
         Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -161,10 +164,23 @@ fn remove(path: &Path) -> Result<()> {
             ));
         }
     };
-    if is_dir {
-        return Ok(op_dbus_btrfs::delete_subvolume(path)?);
-    }
-    fs::remove_file(path)
+    let remove = || match is_dir {
+        true => op_dbus_btrfs::delete_subvolume(path).map_err(|why| why.source),
+        false => fs::remove_file(path),
+    };
+    // Without room for metadata each deletion borrows from what Btrfs keeps for
+    // that, and after some of them nothing is left of it until the next commit
+    // (measured). If that does not help, the reserve is there.
+    let committed = || match remove() {
+        Err(why) if is_full(&why) => {
+            let dir = path.parent().unwrap_or(path);
+            op_dbus_btrfs::sync_filesystem(dir).map_err(|why| why.source)?;
+            remove()
+        }
+        done => done,
+    };
+    reserve
+        .spend(committed)
         .map_err(|why| Failure::io(format_args!("{}: remove", path.display()), why))
 }
 

@@ -1,13 +1,17 @@
 //! What went, what stays and why: a table, and JSON.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use op_dbus_activator::layout::Layout;
+use op_dbus_bootstate::Version;
 use op_dbus_bootstate::retention::{Condition, Decision};
 
 use super::remove::{Done, Plan};
 use super::sizes::Scale;
 use crate::context::{self, Context};
 use crate::error::Result;
+use crate::reserve::State;
 
 /// All of it.
 pub(super) struct Report<'r> {
@@ -17,6 +21,8 @@ pub(super) struct Report<'r> {
     /// What killed receives left in `incoming/`.
     pub(super) unfinished: &'r [PathBuf],
     pub(super) done: &'r Done,
+    /// What the reserve is like now, if it was looked at.
+    pub(super) reserve: Option<&'r State>,
     /// For a dry run, which has the time to measure.
     pub(super) sizes: Option<Scale>,
 }
@@ -65,29 +71,84 @@ impl Report<'_> {
         let mut left_over = Vec::new();
         for (path, what) in leftovers.chain(unfinished) {
             report = report.line(format!("{}  {}, {what}", path.display(), self.verb()));
-            left_over.push(serde_json::json!({"path": path, "what": what}));
+            let bytes = self.sizes.as_ref().and_then(|scale| scale.weigh([path]));
+            left_over.push(serde_json::json!({
+                "path": path,
+                "what": what,
+                "exclusive_bytes": bytes,
+            }));
         }
+        let freed = self.freed(&context.layout);
         let last = match (gone + left, self.dry_run) {
             (0, _) => "Nothing to do.".to_owned(),
-            (_, true) => format!("{gone} of {} versions would go.", self.decisions.len()),
+            (_, true) => {
+                let freed = freed.map_or_else(String::new, |bytes| {
+                    let bytes = indicatif::BinaryBytes(bytes);
+                    format!(" That frees {bytes} of data at least.")
+                });
+                format!(
+                    "{gone} of {} versions would go.{freed}",
+                    self.decisions.len()
+                )
+            }
             (_, false) => format!(
                 "{} of {} versions deleted.",
                 self.done.versions.len(),
                 self.decisions.len()
             ),
         };
+        if let Some(reserve) = self.reserve {
+            if reserve.made > 0 {
+                let parts = reserve.made;
+                report = report.line(format!("Made {parts} parts of the reserve."));
+            }
+            report = report.field("reserve", reserve.json());
+        }
         context.print(
             &report
                 .field("versions", versions)
                 .field("leftovers", left_over)
+                .field("freed_bytes", freed)
                 .line(last),
         )
     }
 
     fn bytes(&self, one: &Decision) -> Option<u64> {
         let held = self.plan.survey.of(&one.candidate.version);
-        let trees: Vec<_> = held.deployment.into_iter().chain(held.overlays).collect();
-        self.sizes?.weigh(&trees)
+        let trees = held.deployment.iter().chain(&held.overlays);
+        self.sizes.as_ref()?.weigh(trees)
+    }
+
+    /// What all of it together would free.
+    fn freed(&self, layout: &Layout) -> Option<u64> {
+        let trees = |version: &Version| {
+            let held = self.plan.survey.of(version);
+            held.deployment.into_iter().chain(held.overlays)
+        };
+        let all = self.decisions.iter().map(|one| &one.candidate.version);
+        let versions = self.plan.versions.iter().map(|one| &one.candidate.version);
+        let leftovers = self.plan.leftovers.iter().map(|left| &left.path);
+        let going: BTreeSet<_> = versions
+            .flat_map(trees)
+            .chain(leftovers.chain(self.unfinished).cloned())
+            .collect();
+        // An overlay of two versions goes with the second.
+        let kept = self.decisions.iter().filter(|one| !one.goes());
+        let kept: BTreeSet<_> = kept.flat_map(|one| trees(&one.candidate.version)).collect();
+        let own = self.plan.leftovers.iter().map(|left| &left.path);
+        let own: BTreeSet<_> = own.cloned().collect();
+        let going: Vec<_> = going
+            .into_iter()
+            .filter(|path| own.contains(path) || !kept.contains(path))
+            .collect();
+        let mut staying: Vec<_> = all
+            .flat_map(trees)
+            .chain(self.plan.survey.foreign.iter().cloned())
+            .filter(|path| !going.contains(path))
+            .collect();
+        let shared = layout.shared_dir();
+        staying.extend(shared.is_dir().then_some(shared));
+        self.sizes.as_ref()?.together(&going, &staying)
     }
 
     fn verb(&self) -> &'static str {

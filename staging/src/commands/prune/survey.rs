@@ -10,13 +10,15 @@ use std::path::{Path, PathBuf};
 use op_dbus_activator::identity::{self, Check};
 use op_dbus_activator::layout::{Layout, RECEIPT_SUFFIX};
 use op_dbus_bootstate::receipt::Receipt;
-use op_dbus_bootstate::retention::{Candidate, Condition};
-use op_dbus_bootstate::{Digest, Version};
+use op_dbus_bootstate::retention::{self, Candidate, Condition};
+use op_dbus_bootstate::{Digest, Record, Version};
 
 use super::mounts::Uses;
 use crate::deployments;
 use crate::error::{Exit, Failure, Result};
 
+/// How the name of an overlay ends that a boot discarded.
+const FAILED: &str = ".failed";
 /// Entries of one directory that are looked at.
 const ENTRIES_MAX: usize = 100_000;
 
@@ -47,6 +49,8 @@ pub(super) struct Leftover {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Survey {
     versions: BTreeMap<Version, Belongings>,
+    /// What a hand-over is to do at a trial's first boot, and whose it is.
+    plans: Vec<(Version, PathBuf)>,
     /// What may go whatever is decided about versions.
     pub(super) leftovers: Vec<Leftover>,
     /// What is not ours, and so is left alone.
@@ -61,7 +65,35 @@ impl Survey {
         survey.papers(layout)?;
         survey.judge(layout)?;
         survey.overlays(layout)?;
+        survey.plans(layout)?;
         Ok(survey)
+    }
+
+    /// Notes as leftovers what has served: plans of what is not on trial (any more),
+    /// and overlays that were discarded of a trial that was blessed later. `asked`:
+    /// see [`retention::discarded_may_go`].
+    pub(super) fn add_served(&mut self, record: &Record, asked: bool) {
+        let trial = record.trial.as_ref().map(|trial| &trial.deployment.version);
+        for (version, path) in &self.plans {
+            if trial != Some(version) {
+                let what = "a plan of what is not on trial";
+                let path = path.clone();
+                self.leftovers.push(Leftover { path, what });
+            }
+        }
+        for candidate in self.candidates() {
+            if !retention::discarded_may_go(record, &candidate, asked) {
+                continue;
+            }
+            for path in self.of(&candidate.version).overlays {
+                let ends = |name: &OsStr| name.as_encoded_bytes().ends_with(FAILED.as_bytes());
+                let is_one_s = self.owners(&path).count() == 1;
+                if is_one_s && path.file_name().is_some_and(ends) {
+                    let what = "of a trial that was blessed since";
+                    self.leftovers.push(Leftover { path, what });
+                }
+            }
+        }
     }
 
     /// The versions, for the decision.
@@ -191,6 +223,26 @@ impl Survey {
         Ok(())
     }
 
+    /// `plans/`, which the first plan makes.
+    fn plans(&mut self, layout: &Layout) -> Result<()> {
+        for (name, path) in entries(&layout.plans_dir())? {
+            let text = name.to_str().unwrap_or_default();
+            let is_dir = path
+                .symlink_metadata()
+                .map_err(|why| Failure::io(format_args!("{}: look at", path.display()), why))?
+                .is_dir();
+            match text.parse() {
+                Ok(version) if !is_dir => self.plans.push((version, path)),
+                _ if is_temporary(text) && !is_dir => {
+                    let what = "of a file that was being written";
+                    self.leftovers.push(Leftover { path, what });
+                }
+                _ => self.foreign.push(path),
+            }
+        }
+        Ok(())
+    }
+
     fn entry(&mut self, version: Version) -> &mut Belongings {
         self.versions.entry(version).or_default()
     }
@@ -268,7 +320,7 @@ fn is_temporary(name: &str) -> bool {
 /// Whose overlay a name is. What was set aside has an ending, with which a name
 /// may be that of another version as well: then it is both's, and goes with neither.
 fn owners(name: &str) -> Vec<Version> {
-    let aside = [".old", ".failed"]
+    let aside = [".old", FAILED]
         .iter()
         .find_map(|ending| name.strip_suffix(ending));
     [Some(name), aside]

@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 
 use op_dbus_activator::files;
 use op_dbus_bootstate::Version;
+use op_dbus_bootstate::retention::KEEP_DEFAULT;
 use op_dbus_release::manifest::{self, Manifest};
 
 use super::area::{Area, Frozen, Use};
@@ -44,7 +45,11 @@ pub(crate) fn run(context: &Context, args: &Prune) -> Result<Exit> {
             uuid: frozen.sent_uuid(),
         })
         .collect();
-    let decisions = decide(&candidates, &published, usize::from(args.keep));
+    let decisions = decide(
+        &candidates,
+        &published,
+        usize::from(args.keep.unwrap_or(KEEP_DEFAULT)),
+    );
     let sizes = Sizes::read(&args.source.btrfs, &area.versions());
     if !args.dry_run {
         delete(&area, &decisions)?;
