@@ -1,5 +1,9 @@
 //! Whether a release fits, with something left for the running system.
 
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
 use op_dbus_release::manifest::{Manifest, Stream, Tree};
 
 /// What is kept free by default: a twentieth of the file system, within bounds.
@@ -34,6 +38,62 @@ pub(crate) fn headroom(filesystem: u64, configured_mib: Option<u32>) -> u64 {
     match configured_mib {
         Some(mib) => u64::from(mib) << 20,
         None => (filesystem / HEADROOM_PART).clamp(HEADROOM_LEAST, HEADROOM_MOST),
+    }
+}
+
+/// How often a transfer looks how much is left.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What is kept free while a release is received: it was found to fit before, so
+/// only who else writes meanwhile takes more, or an estimate that was a little low.
+/// For that much a download of hours is not thrown away.
+pub(crate) fn floor(headroom: u64) -> u64 {
+    headroom - headroom / 8
+}
+
+/// Fails if less than that is left where a path lies. What was written and is still
+/// in memory only does not show: so this is asked once more after the sync.
+pub(crate) fn require(path: &std::path::Path, floor: u64) -> io::Result<()> {
+    let found = rustix::fs::statvfs(path)?;
+    let available = found.f_bavail.saturating_mul(found.f_frsize);
+    if available >= floor {
+        return Ok(());
+    }
+    let why = format!(
+        "{} MiB are kept free for the running system, and meanwhile {} MiB are left",
+        mib(floor),
+        available >> 20
+    );
+    Err(io::Error::new(io::ErrorKind::StorageFull, why))
+}
+
+/// A stream that ends with an error when the disk gets too full while it is read.
+pub(crate) struct Watched<R> {
+    source: R,
+    path: PathBuf,
+    floor: u64,
+    looked: Option<Instant>,
+}
+
+impl<R> Watched<R> {
+    /// Watches the space where a path lies.
+    pub(crate) fn new(source: R, path: impl Into<PathBuf>, floor: u64) -> Self {
+        Self {
+            source,
+            path: path.into(),
+            floor,
+            looked: None,
+        }
+    }
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
+            require(&self.path, self.floor)?;
+            self.looked = Some(Instant::now());
+        }
+        self.source.read(buffer)
     }
 }
 
@@ -119,6 +179,20 @@ mod tests {
             assert_eq!(headroom(filesystem, None), expected);
             assert_eq!(headroom(filesystem, Some(7)), 7 * MIB);
         }
+    }
+
+    #[test]
+    fn a_stream_ends_where_the_disk_gets_too_full() {
+        let read = |floor| {
+            let mut text = String::new();
+            let mut watched = Watched::new(&b"content"[..], "/", floor);
+            watched.read_to_string(&mut text).map(|_| text)
+        };
+        assert_eq!(read(0).unwrap(), "content");
+        let why = read(u64::MAX).unwrap_err();
+        assert_eq!(why.kind(), io::ErrorKind::StorageFull);
+        assert!(why.to_string().contains("are kept free"), "{why}");
+        assert_eq!(floor(32 * MIB), 28 * MIB);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use op_dbus_sendstream::{Begin, Destination, Incoming as Parsed, Policy, StreamE
 use super::incoming::Incoming;
 use super::interrupt::Interrupt;
 use super::source::Reader;
-use super::{Run, publish, read_first};
+use super::{Run, publish, read_first, space};
 use crate::error::{Exit, Failure, Result};
 use crate::signed::Signed;
 
@@ -154,17 +154,19 @@ impl Transfer<'_, '_> {
     pub(crate) fn complete(self, input: Input, incoming: &Incoming) -> Result<Receipt> {
         let version = &self.signed.manifest.version;
         let area = incoming.area(version.as_str())?;
-        self.apply(input, area.path())?;
+        let configured = self.run.settings.headroom_mib;
+        let floor = space::floor(space::headroom(incoming.size(), configured));
+        self.apply(input, area.path(), floor)?;
         self.run.done("apply");
         let path = area.path().join(version.as_str());
-        self.check(area.path(), &path)?;
+        self.check(area.path(), &path, floor)?;
         self.run.interrupt.check()?;
         let receipt = publish::publish(self.run.context, self.signed, &path, &self.detail())?;
         self.run.done("publish");
         Ok(receipt)
     }
 
-    fn apply(&self, input: Input, area: &Path) -> Result<()> {
+    fn apply(&self, input: Input, area: &Path, floor: u64) -> Result<()> {
         let manifest = &self.signed.manifest;
         let Input { what, first, rest } = input;
         let stream = self.stream;
@@ -176,6 +178,7 @@ impl Transfer<'_, '_> {
         let meter = phase.meter();
         meter.add(first.len() as u64);
         let source = io::Cursor::new(first).chain(rest.measured(meter));
+        let source = space::Watched::new(source, area, floor);
         let verified = Verified::new(source, stream, manifest.chunk_size);
         let fail = |why: StreamError| failure(&what, &why);
         let parsed = Parsed::open(verified, &policy(&manifest.allow)).map_err(fail)?;
@@ -192,12 +195,14 @@ impl Transfer<'_, '_> {
     }
 
     /// Commits what was received and checks it: the one subvolume, read-only,
-    /// marked as received; its content; and what in it is privileged.
-    fn check(&self, area: &Path, path: &Path) -> Result<()> {
+    /// marked as received; its content; and what in it is privileged. And that the
+    /// system has its room now that all of it is on the disk.
+    fn check(&self, area: &Path, path: &Path, floor: u64) -> Result<()> {
         let phase = self.run.progress.phase("writing to the disk", None);
         op_dbus_btrfs::sync_filesystem(area)?;
         drop(phase);
         self.run.done("sync");
+        space::require(area, floor).map_err(|why| Failure::io(&self.stream.file, why))?;
         self.run.interrupt.check()?;
         let refuse = |why: &dyn std::fmt::Display| {
             Failure::new(Exit::Verification, &self.stream.file, why, AGAIN)
