@@ -38,6 +38,24 @@ pub use read::{Content, Entry, Reader};
 pub use tail::Digest;
 pub use write::{StreamWriter, Writer};
 
+/// What only the fuzz targets call: parts of a file that nobody but an attacker
+/// puts together by hand.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// The header of a member.
+    pub fn header(name: &str, size: u64) -> [u8; 512] {
+        crate::ustar::header(name, size)
+    }
+
+    /// A file with this zstd frame.
+    pub fn seal(frame: Vec<u8>) -> Vec<u8> {
+        let mut hashed = crate::tail::Hashed::new(Vec::new());
+        // Writing to memory can't fail.
+        let _ = std::io::Write::write_all(&mut hashed, &frame);
+        hashed.seal().map(|(bytes, _)| bytes).unwrap_or_default()
+    }
+}
+
 /// Length of a stream's pieces, but for the last, in bytes.
 pub const PIECE: usize = 4 << 20;
 /// Largest window of a decompressor (8 MiB): what reading takes of memory.
