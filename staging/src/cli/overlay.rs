@@ -88,9 +88,9 @@ pub(crate) struct Reset {
 /// Who wins where a user's change and a version's clash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Winner {
-    /// The user's stays; the version's file is put beside as .new
+    /// Yours stays; a file of the version is put beside as .new
     KeepMine,
-    /// The version's shows; the user's is put beside as .mine
+    /// The version's shows; yours is put beside as .mine
     TakeNew,
 }
 

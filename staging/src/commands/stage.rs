@@ -144,6 +144,12 @@ fn overlay(
         return Err(refusal);
     }
     table::warn_unseen(context, &outlook.findings.unseen);
+    for path in outlook.hiding() {
+        context.warn(format!(
+            "{path}: a copy of what {} has, too large for a plan, hides what {version} has; once that runs: op-dbus-stage overlay reset {path}",
+            outlook.over
+        ));
+    }
     let count = outlook.findings.count();
     let unplanned = outlook.unplanned();
     let planned = outlook.drafted.entries.len();

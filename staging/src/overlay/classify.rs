@@ -151,7 +151,7 @@ impl Conflict {
     }
 
     /// What a policy makes of it. No policy is asked about what is nobody's.
-    pub(crate) fn settle(&self, policy: Policy) -> Verdict {
+    pub(crate) fn settle(self, policy: Policy) -> Verdict {
         match policy {
             _ if self.clash == Clash::StaleCopy => Verdict::Take(self.take),
             Policy::TakeNew => Verdict::Take(self.take),

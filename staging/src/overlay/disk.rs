@@ -49,8 +49,7 @@ impl Disk {
                 let text = format!("{}: open: {why}", path.display());
                 io::Error::new(why.kind(), text)
             };
-            let dir = op_dbus_btrfs::open_dir(path).map_err(|why| fail(why.source))?;
-            Ok(dir.into())
+            op_dbus_btrfs::open_dir(path).map_err(|why| fail(why.source))
         };
         let dirs = Dirs {
             upper: open(upper)?,
@@ -250,6 +249,7 @@ pub(crate) fn owner(stat: &Stat) -> Owner {
 fn look(stat: &Stat) -> Look {
     Look {
         kind: (!entry::is_whiteout(stat)).then(|| kind(stat)),
+        owner: Some(owner(stat)),
         size: (kind(stat) == Kind::File).then(|| u64::try_from(stat.st_size).unwrap_or(0)),
         modified: stat.st_mtime,
     }

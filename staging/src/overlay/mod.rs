@@ -69,7 +69,7 @@ impl Shared {
             let rest = path.strip_prefix(top);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         };
-        let mut all = self.0.iter().map(|shared| shared.as_bytes());
+        let mut all = self.0.iter().map(String::as_bytes);
         all.any(|shared| is_below(path, shared) || is_below(shared, path))
     }
 

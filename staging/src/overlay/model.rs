@@ -85,30 +85,26 @@ struct World {
     new: Tree,
 }
 
-impl World {
-    fn are_same(
-        &self,
-        one: Option<(&Tree, Item)>,
-        other: Option<(&Tree, Item)>,
-        path: &str,
-    ) -> bool {
-        let (Some((one_tree, one)), Some((other_tree, other))) = (one, other) else {
-            return false;
-        };
-        one.kind == other.kind
-            && match one.kind {
-                Kind::Directory => {
-                    let inside = |tree: &Tree| {
-                        let mut inside = below(tree, path);
-                        inside.remove("");
-                        inside
-                    };
-                    inside(one_tree) == inside(other_tree)
-                }
-                _ => one.content == other.content,
+/// Whether two trees have the same content at a path.
+fn are_same(one: Option<(&Tree, Item)>, other: Option<(&Tree, Item)>, path: &str) -> bool {
+    let (Some((one_tree, one)), Some((other_tree, other))) = (one, other) else {
+        return false;
+    };
+    one.kind == other.kind
+        && match one.kind {
+            Kind::Directory => {
+                let inside = |tree: &Tree| {
+                    let mut inside = below(tree, path);
+                    inside.remove("");
+                    inside
+                };
+                inside(one_tree) == inside(other_tree)
             }
-    }
+            _ => one.content == other.content,
+        }
+}
 
+impl World {
     fn trio(&self, path: &str) -> Trio {
         let (mark, mine) = self.upper[path];
         let entry = |item: Item, content| Entry {
@@ -129,7 +125,7 @@ impl World {
         };
         let in_old = old.map(|item| (&self.old, item));
         let in_new = new.map(|item| (&self.new, item));
-        let new_is_old = both_merged(old, new) || self.are_same(in_old, in_new, path);
+        let new_is_old = both_merged(old, new) || are_same(in_old, in_new, path);
         let is_like = |item: Option<Item>| {
             item.is_some_and(|item| {
                 item.kind == mine.kind && (is_merged || item.content == mine.content)
@@ -214,9 +210,9 @@ impl Layers for World {
 
     fn names(&mut self, dir: &String, _: u64, _: usize) -> io::Result<Names> {
         let inside = |path: &String| {
-            let name = match dir.is_empty() {
-                true => path,
-                false => path.strip_prefix(dir)?.strip_prefix('/')?,
+            let name = match dir.as_str() {
+                "" => path,
+                dir => path.strip_prefix(dir)?.strip_prefix('/')?,
             };
             (!name.contains('/')).then(|| Box::from(name.as_bytes()))
         };

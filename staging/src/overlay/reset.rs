@@ -10,9 +10,11 @@
 //!   version's content is written over the change. The linter sees by its content
 //!   that nothing of it is the user's, and the next version takes its place.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use op_dbus_activator::overlay::beneath;
@@ -25,7 +27,7 @@ use rustix::io::Errno;
 use super::classify::{Change, Kind, Upper};
 use super::disk::{self, Dirs};
 use super::find::There;
-use super::same::is_content;
+use super::same::content;
 
 /// What a version's own is written under before it has its name, in the
 /// directory it belongs to.
@@ -149,7 +151,7 @@ impl Mounted {
             )),
             (_, kind) => {
                 make(old, &own, kind, &dir, name)?;
-                let placed = self.place(&dir, name, path, mine, keep);
+                let placed = place(&dir, name, path, mine, keep);
                 if placed.is_err() {
                     // What was made is only a copy.
                     let _ = rustix::fs::unlinkat(&dir, HIDDEN, AtFlags::empty());
@@ -158,42 +160,49 @@ impl Mounted {
             }
         }
     }
+}
 
-    /// Gives the version's own its name. At no moment there is nothing of that
-    /// name, if there was something before.
-    fn place(
-        &self,
-        dir: &OwnedFd,
-        name: &[u8],
-        path: &[u8],
-        mine: Option<Kind>,
-        keep: Keep,
-    ) -> io::Result<Option<Vec<u8>>> {
-        match mine {
-            None => {
-                rustix::fs::renameat_with(dir, HIDDEN, dir, name, RenameFlags::NOREPLACE)?;
-                Ok(None)
-            }
-            Some(Kind::Directory) => {
-                rustix::fs::renameat_with(dir, HIDDEN, dir, name, RenameFlags::EXCHANGE)?;
-                put_aside(dir, HIDDEN, path, keep)
-            }
-            Some(_) => {
-                let kept = match keep {
-                    Keep::Beside => Some(beside(path, |candidate| {
-                        Ok(rustix::fs::linkat(
-                            dir,
-                            name,
-                            dir,
-                            candidate,
-                            AtFlags::empty(),
-                        )?)
-                    })?),
-                    Keep::Not => None,
-                };
-                rustix::fs::renameat(dir, HIDDEN, dir, name)?;
-                Ok(kept)
-            }
+/// Gives the version's own its name: in one step, unless a directory is there
+/// that is to be kept.
+fn place(
+    dir: &OwnedFd,
+    name: &[u8],
+    path: &[u8],
+    mine: Option<Kind>,
+    keep: Keep,
+) -> io::Result<Option<Vec<u8>>> {
+    match mine {
+        None => {
+            rustix::fs::renameat_with(dir, HIDDEN, dir, name, RenameFlags::NOREPLACE)?;
+            Ok(None)
+        }
+        Some(Kind::Directory) if keep == Keep::Beside => {
+            // Not exchanged: what has the hidden name is nobody's, also after
+            // a power cut.
+            let kept = put_aside(dir, name, path, keep)?;
+            rustix::fs::renameat_with(dir, HIDDEN, dir, name, RenameFlags::NOREPLACE)?;
+            Ok(kept)
+        }
+        Some(Kind::Directory) => {
+            rustix::fs::renameat_with(dir, HIDDEN, dir, name, RenameFlags::EXCHANGE)?;
+            remove(dir, HIDDEN)?;
+            Ok(None)
+        }
+        Some(_) => {
+            let kept = match keep {
+                Keep::Beside => Some(beside(path, |candidate| {
+                    Ok(rustix::fs::linkat(
+                        dir,
+                        name,
+                        dir,
+                        candidate,
+                        AtFlags::empty(),
+                    )?)
+                })?),
+                Keep::Not => None,
+            };
+            rustix::fs::renameat(dir, HIDDEN, dir, name)?;
+            Ok(kept)
         }
     }
 }
@@ -241,9 +250,8 @@ fn remove(dir: &OwnedFd, name: &[u8]) -> io::Result<()> {
     }
     // The standard library's way down follows nothing, whatever is swapped
     // meanwhile.
-    use std::os::unix::ffi::OsStrExt as _;
     let place = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
-    std::fs::remove_dir_all(place.join(std::ffi::OsStr::from_bytes(name)))
+    std::fs::remove_dir_all(place.join(OsStr::from_bytes(name)))
 }
 
 fn owner(stat: &Stat) -> (Option<Uid>, Option<Gid>) {
@@ -316,7 +324,7 @@ fn make_file(old: &OwnedFd, own: &Stat, dir: BorrowedFd<'_>, name: &[u8]) -> io:
     rustix::fs::fchown(&made, uid, gid)?;
     // After the owner, whose change takes capabilities away.
     let attributes = Attributes::new().of(from.as_fd())?;
-    for attribute in attributes.iter().filter(is_content) {
+    for attribute in content(&attributes) {
         let (name, value) = attribute;
         rustix::fs::fsetxattr(&made, name.as_c_str(), value, XattrFlags::empty())?;
     }

@@ -1,6 +1,5 @@
 //! Whether two layers have the same at a path.
 
-use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -109,10 +108,7 @@ impl Compare {
     fn have_same_attributes(&mut self, one: &File, other: &File) -> io::Result<bool> {
         let one = self.attributes.of(one.as_fd())?;
         let other = self.attributes.of(other.as_fd())?;
-        Ok(one
-            .iter()
-            .filter(is_content)
-            .eq(other.iter().filter(is_content)))
+        Ok(content(&one).eq(content(&other)))
     }
 
     fn have_same_bytes(&mut self, mut one: File, mut other: File) -> io::Result<bool> {
@@ -129,10 +125,14 @@ impl Compare {
     }
 }
 
-/// What the kernel notes of a layer is none of the user's.
-pub(super) fn is_content(attribute: &&Attribute) -> bool {
-    let name: &CStr = &attribute.0;
-    !name.to_bytes().starts_with(b"trusted.overlay.")
+/// Without what the kernel notes of a layer, and the activator of what it put
+/// beside: none of that is the user's.
+pub(super) fn content(attributes: &[Attribute]) -> impl Iterator<Item = &Attribute> {
+    let is_note = |name: &[u8]| {
+        name.starts_with(b"trusted.overlay.") || name.starts_with(b"trusted.op-dbus.")
+    };
+    let all = attributes.iter();
+    all.filter(move |attribute| !is_note(attribute.0.to_bytes()))
 }
 
 /// Reads until the buffer is full or the file at its end.

@@ -7,7 +7,7 @@
 
 use std::io;
 
-use super::classify::{Kind, Trio};
+use super::classify::{Kind, Owner, Trio};
 
 /// Entries of one overlay that are looked at.
 pub(crate) const ENTRIES_MAX: u64 = 1 << 20;
@@ -23,6 +23,8 @@ pub(crate) struct Look {
     pub(crate) kind: Option<Kind>,
     /// Size in bytes, of a file.
     pub(crate) size: Option<u64>,
+    /// Whose it is.
+    pub(crate) owner: Option<Owner>,
     /// When its content was changed last, in seconds since 1970.
     pub(crate) modified: i64,
 }

@@ -41,7 +41,7 @@ pub(super) fn run(context: &Context, args: &cli::Diff) -> Result<Exit> {
             "{} over {version}.",
             table::count(changes.count(), "change")
         ));
-    let mut rows = Table::new(["CHANGE", "SIZE", "WAS", "CHANGED AT (UTC)", "PATH"]);
+    let mut rows = Table::new(["CHANGE", "YOURS", "VERSION'S", "CHANGED AT (UTC)", "PATH"]);
     for changed in &changes.list {
         rows.row(row(changed));
     }
@@ -79,10 +79,15 @@ fn word(change: Change) -> &'static str {
 }
 
 fn row(changed: &Changed) -> [String; 5] {
+    // What is different of it.
+    let what = match changed.change {
+        Change::OwnerChanged => table::owner,
+        _ => table::size,
+    };
     [
         word(changed.change).to_owned(),
-        table::size(&changed.mine),
-        table::size(&changed.old),
+        what(&changed.mine),
+        what(&changed.old),
         table::time(&changed.mine),
         shown(&changed.path),
     ]

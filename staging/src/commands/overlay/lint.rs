@@ -51,14 +51,12 @@ pub(super) fn run(context: &Context, args: &cli::Lint) -> Result<Exit> {
         (None, 0) => "no-conflicts",
         (None, _) => "settled",
     };
-    let report = report(context, Report::new("overlay-lint", result), &outlook);
-    let report = match (&refusal, count) {
-        (Some(_), _) => report,
-        (None, 0) => report,
-        (None, _) => report.line(format!(
+    let mut report = report(context, Report::new("overlay-lint", result), &outlook);
+    if refusal.is_none() && count > 0 {
+        report = report.line(format!(
             "All settled: {version} can be staged, and its first boot does this."
-        )),
-    };
+        ));
+    }
     context.print(&report)?;
     refusal.map_or(Ok(Exit::Done), Err)
 }
@@ -160,10 +158,15 @@ fn by(finding: &Finding) -> &str {
 
 fn row(finding: &Finding, unplanned: Option<&str>) -> [String; 6] {
     let [_, mine, new] = &finding.looks;
+    // What is different of it.
+    let what = match finding.clash {
+        Clash::OwnerChanged => table::owner,
+        _ => table::size,
+    };
     [
         word(finding.clash).to_owned(),
-        table::size(mine),
-        table::size(new),
+        what(mine),
+        what(new),
         outcome(finding.verdict, unplanned).1,
         by(finding).to_owned(),
         shown(&finding.path),

@@ -9,7 +9,7 @@ use op_dbus_bootstate::{Deployment, Digest, Version};
 
 use crate::error::{Exit, Failure};
 use crate::overlay::Shared;
-use crate::overlay::classify::Verdict;
+use crate::overlay::classify::{Clash, Verdict};
 use crate::overlay::lint::{self, Findings};
 use crate::overlay::name::shown;
 use crate::overlay::plan::{self, Drafted};
@@ -179,6 +179,15 @@ impl Outlook {
     pub(crate) fn write(&mut self, layout: &Layout, onto: Digest) -> io::Result<bool> {
         let entries = std::mem::take(&mut self.drafted.entries);
         plan::write(layout, &self.version, onto, self.over_digest, entries)
+    }
+
+    /// Copies without a change that hide what the version has, because they could
+    /// not be planned away.
+    pub(crate) fn hiding(&self) -> Vec<String> {
+        let kept = self.drafted.kept.iter();
+        let findings = kept.filter_map(|(index, _)| self.findings.list.get(*index));
+        let stale = findings.filter(|finding| finding.clash == Clash::StaleCopy);
+        stale.take(NAMED_MAX).map(|one| shown(&one.path)).collect()
     }
 
     /// Conflicts, where the user's stays because nothing else could be planned.

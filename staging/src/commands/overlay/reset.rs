@@ -42,7 +42,7 @@ pub(super) fn run(context: &Context, args: &cli::Reset) -> Result<Exit> {
         return Err(Failure::new(
             Exit::Refused,
             named,
-            "is a shared path: no version has its own there",
+            "is a shared path, or holds one: what is there is no version's",
             "restore its content by hand",
         ));
     }
@@ -96,6 +96,13 @@ pub(super) fn run(context: &Context, args: &cli::Reset) -> Result<Exit> {
     let synced = op_dbus_btrfs::sync_filesystem(&layout.store);
     let done = done.map_err(fail)?;
     synced?;
+    let trial = super::record(context).trial;
+    if let Some(trial) = trial.filter(|trial| trial.attempts == 0) {
+        let staged = &trial.deployment.version;
+        context.warn(format!(
+            "{staged} is staged already, by what was changed before; stage it again: op-dbus-stage stage {staged}"
+        ));
+    }
     finish(context, &version, &path, done)
 }
 

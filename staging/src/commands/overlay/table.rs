@@ -1,5 +1,7 @@
 //! What the tables have in common.
 
+use std::fmt::Write as _;
+
 use indicatif::BinaryBytes;
 use serde_json::{Value, json};
 
@@ -39,7 +41,8 @@ impl<const N: usize> Table<N> {
         let line = |row: &[String; N]| {
             let mut line = String::from("  ");
             for (cell, width) in row.iter().zip(widths) {
-                line.push_str(&format!("{cell:<width$}  "));
+                // Writing to a string does not fail.
+                let _ = write!(line, "{cell:<width$}  ");
             }
             line.trim_end().to_owned()
         };
@@ -59,6 +62,14 @@ pub(crate) fn size(look: &Look) -> String {
     }
 }
 
+/// Whose it is: mode, owner, group.
+pub(crate) fn owner(look: &Look) -> String {
+    look.owner.map_or_else(
+        || "-".to_owned(),
+        |owner| format!("{:04o} {}:{}", owner.mode, owner.uid, owner.gid),
+    )
+}
+
 /// A time, as UTC.
 pub(crate) fn time(look: &Look) -> String {
     if look.kind.is_none() {
@@ -74,7 +85,14 @@ pub(crate) fn time(look: &Look) -> String {
 pub(crate) fn entry(look: &Look) -> Value {
     match look.kind {
         None => Value::Null,
-        Some(kind) => json!({"kind": kind, "size": look.size, "modified": look.modified}),
+        Some(kind) => json!({
+            "kind": kind,
+            "size": look.size,
+            "modified": look.modified,
+            "uid": look.owner.map(|owner| owner.uid),
+            "gid": look.owner.map(|owner| owner.gid),
+            "mode": look.owner.map(|owner| format!("{:04o}", owner.mode)),
+        }),
     }
 }
 

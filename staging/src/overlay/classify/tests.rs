@@ -45,8 +45,11 @@ fn trio(text: &str) -> Trio {
     }
 }
 
-/// Old, overlay, new; what clashes; what taking and what keeping ask for.
-const CONFLICTS: &[(&str, Option<(Clash, Action, Option<Action>)>)] = &[
+/// What clashes; what taking and what keeping ask for.
+type Expected = Option<(Clash, Action, Option<Action>)>;
+
+/// Old, overlay, new.
+const CONFLICTS: &[(&str, Expected)] = &[
     // What the version left alone is no conflict, whatever the user did.
     ("f0a f2a f0a", None),
     ("f0a w   f0a", None),

@@ -57,6 +57,11 @@ fn keeping_mine_shows_mine_and_offers_new() {
         text.contains("; 4 conflicts settled as planned\n"),
         "{text}"
     );
+    // What was offered is taken: it is the version's own then.
+    fs::rename(lab.over("etc/both.new"), lab.over("etc/both")).unwrap();
+    let found = lab.device.json(&["overlay", "diff"]);
+    let changed = super::listed(&found["changes"], &["path"]);
+    assert!(!changed.iter().any(|path| path.starts_with("etc/both")));
     lab.device.result(&["bless"], "trial");
     let report = lab.boot();
     assert_eq!(report.overlay.unwrap().plan, None);

@@ -104,6 +104,8 @@ fn more_than_a_plan_can_hold_stays_mine() {
             write(&tree.join(format!("many/{number:04}")), "old");
         }
         write(&tree.join("large"), "old");
+        let copied = fs::File::create(tree.join("copied")).unwrap();
+        copied.set_len(17 << 20).unwrap();
     }) else {
         return;
     };
@@ -112,29 +114,43 @@ fn more_than_a_plan_can_hold_stays_mine() {
     }
     let large = fs::File::create(lab.over("large")).unwrap();
     large.set_len(17 << 20).unwrap();
+    let copied = fs::File::options().append(true).open(lab.over("copied"));
+    copied.unwrap().sync_all().unwrap();
     lab.receive("v1.1.0", |tree| {
         for number in 0..4200 {
             write(&tree.join(format!("many/{number:04}")), "new");
         }
         write(&tree.join("large"), "new");
+        write(&tree.join("copied"), "new");
     });
     let staged = lab
         .device
         .result(&["stage", "v1.1.0", "--overlay", "take-new"], "on-trial");
-    assert_eq!(staged["overlay"]["conflicts"], 4201);
-    assert_eq!(staged["overlay"]["planned"], 4095);
-    assert_eq!(staged["overlay"]["unplanned"], 106);
+    assert_eq!(staged["overlay"]["conflicts"], 4202);
+    assert_eq!(staged["overlay"]["planned"], 4094);
+    assert_eq!(staged["overlay"]["unplanned"], 108);
+    let warnings = staged["warnings"].to_string();
+    assert!(warnings.contains("overlay reset copied"), "{warnings}");
     let found = lab
         .device
         .json(&["overlay", "lint", "--overlay", "take-new"]);
-    assert_eq!(found["more"], 105);
-    assert_eq!(found["conflicts"][0]["outcome"], "kept");
-    assert_eq!(found["conflicts"][0]["why"], "too large to be compared");
+    assert_eq!(found["more"], 106);
+    for (index, path) in [(0, "copied"), (1, "large")] {
+        let conflict = &found["conflicts"][index];
+        assert_eq!(conflict["path"], path);
+        assert_eq!(conflict["outcome"], "kept");
+        assert_eq!(conflict["why"], "too large to be compared");
+    }
     let plan = lab.boot().overlay.unwrap().plan.unwrap();
-    assert_eq!((plan.applied, plan.kept), (4095, Vec::new()));
+    assert_eq!((plan.applied, plan.kept), (4094, Vec::new()));
     assert_eq!(lab.text("many/0000").unwrap(), "new");
     assert_eq!(lab.text("many/4199").unwrap(), "mine");
     assert_eq!(fs::metadata(lab.over("large")).unwrap().len(), 17 << 20);
+    // Nobody's, and in the way.
+    assert_eq!(fs::metadata(lab.over("copied")).unwrap().len(), 17 << 20);
+    lab.device
+        .result(&["overlay", "reset", "copied", "--discard"], "reset");
+    assert_eq!(lab.text("copied").unwrap(), "new");
 }
 
 #[test]

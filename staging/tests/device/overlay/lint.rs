@@ -133,8 +133,11 @@ fn without_a_conflict_there_is_no_plan() {
     assert!(plan.exists());
     // The change is taken back: what was planned has no reason any more.
     lab.down();
-    lab.device
+    let reset = lab
+        .device
         .result(&["overlay", "reset", "etc/a", "--discard"], "reset");
+    let warnings = reset["warnings"].to_string();
+    assert!(warnings.contains("stage it again"), "{warnings}");
     lab.device.result(&["stage", &next], "already-staged");
     assert!(!plan.exists());
     lab.device.result(&["overlay", "lint"], "no-conflicts");
