@@ -7,9 +7,11 @@
 
 mod checks;
 mod configuration;
+mod copy;
 mod device;
 mod keys;
 mod mount;
+mod shared;
 mod store;
 mod toplevel;
 mod way;
@@ -47,6 +49,7 @@ pub(crate) fn run(context: &Context, args: &cli::Prepare) -> Result<Exit> {
     }
     configuration::write(context, existing.as_ref(), &text, &mut made)?;
     store::reserve(context, &top, &config.store.subvolume, &mut made)?;
+    shared::make(context, &top, &config, &mut made)?;
     let settings = Settings::load(context)?;
     keys::make(context, &settings, &keys, &mut made)?;
     if !args.no_mount {
