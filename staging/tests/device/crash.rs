@@ -21,7 +21,9 @@ const STEPS: u32 = 24;
 pub(crate) struct Halfway {
     pub(crate) child: Child,
     /// Where the rest would come from.
-    _writer: File,
+    writer: File,
+    /// What it was not fed yet.
+    rest: Vec<u8>,
 }
 
 /// Starts a receive through a FIFO and feeds it most of a release.
@@ -56,7 +58,20 @@ pub(crate) fn halfway(device: &Device, release: &Release) -> Halfway {
     }
     Halfway {
         child,
-        _writer: writer,
+        writer,
+        rest: bytes[bytes.len() - 1000..].to_vec(),
+    }
+}
+
+impl Halfway {
+    /// Feeds it the rest, and waits for it to end: its exit code and what it said.
+    pub(crate) fn finish(mut self) -> (i32, String) {
+        // It may have ended before.
+        let _ = self.writer.write_all(&self.rest);
+        drop(self.writer);
+        let ended = self.child.wait_with_output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        (ended.status.code().unwrap(), said)
     }
 }
 

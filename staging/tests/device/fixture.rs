@@ -36,7 +36,12 @@ impl Device {
     }
 
     pub(crate) fn with_size(mib: u64) -> Option<Self> {
-        let device = Self::bare(mib)?;
+        Self::with_options(mib, &[])
+    }
+
+    /// Likewise on a file system made with more options.
+    pub(crate) fn with_options(mib: u64, mkfs: &[&str]) -> Option<Self> {
+        let device = Self::bare_with(mib, mkfs)?;
         let key = keys().export("release", &device.path("release.asc"));
         device
             .run(&["prepare", "--device", device.disk.node(), "--key", &key])
@@ -46,21 +51,30 @@ impl Device {
 
     /// A device that runs v1.0.0 as its good version, and who built that.
     pub(crate) fn blessed() -> Option<(Self, Builder)> {
-        let mut device = Self::new()?;
+        Some(Self::new()?.bless_first())
+    }
+
+    /// Gives it v1.0.0 as its good version.
+    pub(crate) fn bless_first(self) -> (Self, Builder) {
+        let mut device = self;
         let builder = Builder::new();
         let stream = builder.release("v1.0.0", None);
         device.result(&["receive", &stream], "received");
         device.result(&["stage", "v1.0.0"], "on-trial");
         device.boot();
         device.result(&["bless"], "trial");
-        Some((device, builder))
+        (device, builder)
     }
 
     /// A device with an empty file system.
     pub(crate) fn bare(mib: u64) -> Option<Self> {
+        Self::bare_with(mib, &[])
+    }
+
+    fn bare_with(mib: u64, mkfs: &[&str]) -> Option<Self> {
         let dir = op_dbus_loopback::private_dir("opd")?;
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let disk = Disk::new(&dir.path().join("disk"), mib);
+        let disk = Disk::with_options(&dir.path().join("disk"), mib, mkfs);
         for path in ["root/etc", "root/usr/lib/dracut/modules.d/50op-dbus", "run"] {
             fs::create_dir_all(dir.path().join(path)).unwrap();
         }

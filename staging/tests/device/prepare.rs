@@ -37,9 +37,11 @@ fn makes_everything_once_and_then_nothing() {
             "deploy",
             "incoming",
             "manifests",
-            "overlays"
+            "overlays",
+            "reserve"
         ]
     );
+    assert_eq!(names(&device.store("reserve")), ["0", "1", "2", "3"]);
     for copy in ["record.0", "record.1", "record.blessed"] {
         let path = device.store("boot").join(copy);
         assert_eq!(fs::metadata(&path).unwrap().len(), 4096);

@@ -26,7 +26,13 @@ impl Disk {
     /// A new one, in this file.
     #[track_caller]
     pub fn new(path: &Path, mib: u64) -> Self {
-        image(path, mib, &[]);
+        Self::with_options(path, mib, &[])
+    }
+
+    /// Likewise with more options of `mkfs.btrfs`.
+    #[track_caller]
+    pub fn with_options(path: &Path, mib: u64, mkfs: &[&str]) -> Self {
+        image(path, mib, mkfs);
         let node = run(Command::new("losetup").args(["--find", "--show"]).arg(path));
         Self { node }
     }
