@@ -16,6 +16,7 @@ mod cases;
 mod say;
 
 mod backup;
+mod brings;
 mod device;
 mod release;
 mod trust;
@@ -62,6 +63,7 @@ fn write(dir: Option<OsString>) -> io::Result<()> {
     let corpus = Corpus(dir.into());
     streams(&corpus)?;
     backup::all(&corpus)?;
+    brings::all(&corpus)?;
     device::all(&corpus)?;
     release::manifests(&corpus)?;
     release::chunks(&corpus)?;
