@@ -65,4 +65,7 @@ pub struct Between<'a> {
     /// How many boots there were since the power cut, this one included; a boot
     /// that was cut short itself may have counted, or not.
     pub boots: (usize, usize),
+    /// Whether the first of these boots was cut short, or not yet durable in all
+    /// it had done, when power went again.
+    pub twice: bool,
 }

@@ -2,11 +2,13 @@
 
 mod twice;
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::check::{self, Between, Sights, Signed, Violation};
@@ -14,6 +16,7 @@ use crate::error::{At as _, Result};
 use crate::host::Host;
 use crate::programs::Ran;
 use crate::recording::Recording;
+use crate::story::Step;
 use crate::times::{self, Times, Watch};
 use crate::{Replayer, State};
 
@@ -68,6 +71,8 @@ pub struct Explorer {
     host: Host,
     files: Vec<&'static str>,
     signed: Signed,
+    /// Locked by each explorer while it has anything mounted.
+    turns: File,
 }
 
 impl Explorer {
@@ -82,7 +87,14 @@ impl Explorer {
         let releases = recording.prepared.releases();
         let versions = recording.prepared.digests.keys();
         let signed = check::signed(&releases, versions).at("read", &releases)?;
+        let turns = place.parent().unwrap_or(place).join("turns");
+        let turns = File::options()
+            .create(true)
+            .append(true)
+            .open(&turns)
+            .at("open", &turns)?;
         Ok(Self {
+            turns,
             signed,
             files: recording.files(),
             recording,
@@ -93,6 +105,24 @@ impl Explorer {
 
     /// Explores a state. An error is the host's fault.
     pub fn explore(&mut self, state: &State, depth: Depth) -> io::Result<Outcome> {
+        flock(&self.turns, FlockOperation::LockShared)?;
+        let outcome = self.explore_in_turn(state, depth);
+        flock(&self.turns, FlockOperation::Unlock)?;
+        outcome
+    }
+
+    /// Waits until no other explorer has anything mounted: prune keeps what an
+    /// overlay anywhere on the host seems to need, by the names of its layers.
+    fn be_alone_for(&self, step: &Step) -> io::Result<()> {
+        match step.command() {
+            Some(words) if words.first().is_some_and(|word| word == "prune") => {
+                Ok(flock(&self.turns, FlockOperation::LockExclusive)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn explore_in_turn(&mut self, state: &State, depth: Depth) -> io::Result<Outcome> {
         let mut outcome = Outcome::default();
         if depth == Depth::Twice {
             let watch = Watch::own();
@@ -105,6 +135,8 @@ impl Explorer {
         let (all, own) = (Watch::process(), Watch::own());
         let watch = Watch::own();
         let node = self.replayer.present(state)?.to_owned();
+        let fresh = self.recording.between(state).before.fresh;
+        self.host.begin_trials_fresh(fresh)?;
         self.host.use_device(&node)?;
         outcome.times.spend(times::PRESENT, watch.spent());
         let judged = self.judge(state, depth, &mut outcome);
@@ -131,6 +163,7 @@ impl Explorer {
         self.boot(&later, depth, outcome)?;
         if let Some(step) = recording.in_flight(state) {
             if outcome.violations.is_empty() {
+                self.be_alone_for(step)?;
                 let watch = Watch::own();
                 let before = outcome.ran.len();
                 let found = check::rerun(step, &later, &self.host, &mut outcome.ran)?;

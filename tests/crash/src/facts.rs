@@ -101,6 +101,12 @@ pub struct Facts {
     pub overlays: BTreeMap<Version, BTreeMap<&'static str, &'static str>>,
     /// The same from the second boot after a power cut on, where that differs.
     pub later: BTreeMap<Version, BTreeMap<&'static str, &'static str>>,
+    /// Overlays that may be there: one that is holds one of these.
+    pub perhaps: BTreeMap<Version, Vec<BTreeMap<&'static str, &'static str>>>,
+    /// Versions that there may be a plan for.
+    pub plans: BTreeSet<Version>,
+    /// Whether the configuration has trials begin with an empty overlay.
+    pub fresh: bool,
     /// The audit log, without the lines about boots.
     pub log: Vec<Line>,
     /// The record's sequence is at least this. Not by hand: as it was found on
@@ -157,6 +163,55 @@ impl Facts {
         self.later.insert(version, files.iter().copied().collect());
     }
 
+    /// What a version on trial finds in its overlay, made anew for each try: what
+    /// one try leaves may be set aside by the next.
+    pub(crate) fn trial_overlay(
+        &mut self,
+        version: Version,
+        files: &[(&'static str, &'static str)],
+    ) {
+        self.overlay(version, files);
+        self.perhaps_failed(version, &[files]);
+    }
+
+    /// The user wrote into a try, and waited for it: from `files` on this is what
+    /// the try holds, which ends in disorder should power go. The one after that
+    /// leaves what all of them begin with.
+    pub(crate) fn failed_with(
+        &mut self,
+        version: Version,
+        files: &[(&'static str, &'static str)],
+        anew: &[(&'static str, &'static str)],
+    ) {
+        let failed = failed(version);
+        self.perhaps.remove(failed);
+        self.overlay(failed, files);
+        self.overlay_later(failed, anew);
+    }
+
+    /// What was set aside of a try may be there, and then holds one of these.
+    pub(crate) fn perhaps_failed(
+        &mut self,
+        version: Version,
+        any_of: &[&[(&'static str, &'static str)]],
+    ) {
+        let any_of = any_of.iter().map(|files| files.iter().copied().collect());
+        self.no_overlay(failed(version));
+        self.perhaps.insert(failed(version), any_of.collect());
+    }
+
+    /// There is nothing of that name.
+    pub(crate) fn no_overlay(&mut self, name: Version) {
+        self.overlays.remove(name);
+        self.later.remove(name);
+        self.perhaps.remove(name);
+    }
+
+    /// Whether an overlay of that name may be there.
+    pub(crate) fn knows_overlay(&self, name: &str) -> bool {
+        self.overlays.contains_key(name) || self.perhaps.contains_key(name)
+    }
+
     /// What a version's overlay holds in such a boot after a power cut.
     pub(crate) fn files(
         &self,
@@ -165,6 +220,17 @@ impl Facts {
     ) -> Option<&BTreeMap<&'static str, &'static str>> {
         let later = self.later.get(version).filter(|_| boot > 1);
         later.or_else(|| self.overlays.get(version))
+    }
+}
+
+/// Where an overlay goes that a try left which did not end in order.
+pub(crate) fn failed(version: Version) -> Version {
+    match version {
+        "v1.0.0" => "v1.0.0.failed",
+        "v1.1.0" => "v1.1.0.failed",
+        "v1.2.0" => "v1.2.0.failed",
+        "v1.3.0" => "v1.3.0.failed",
+        _ => "v1.4.0.failed",
     }
 }
 

@@ -14,6 +14,7 @@ use nix::mount::{MsFlags, mount, umount};
 use nix::sched::CloneFlags;
 
 use crate::programs::{Programs, Ran};
+use crate::story::TAKEN;
 
 /// How often a busy mount is tried again, and how long is waited between.
 const TRIES: u32 = 200;
@@ -34,6 +35,8 @@ pub struct Host {
     dir: PathBuf,
     programs: Programs,
     boots: u64,
+    node: PathBuf,
+    fresh: bool,
 }
 
 impl Host {
@@ -74,6 +77,8 @@ impl Host {
             dir: dir.to_owned(),
             programs: programs.clone(),
             boots: first,
+            node: PathBuf::new(),
+            fresh: false,
         };
         host.next_boot()?;
         Ok(host)
@@ -81,10 +86,24 @@ impl Host {
 
     /// Says on which device the store is. By its path: clones of one file system
     /// have the same UUID.
-    pub fn use_device(&self, node: &Path) -> io::Result<()> {
+    pub fn use_device(&mut self, node: &Path) -> io::Result<()> {
+        node.clone_into(&mut self.node);
+        self.configure()
+    }
+
+    /// Says whether versions on trial begin with an empty overlay.
+    pub fn begin_trials_fresh(&mut self, fresh: bool) -> io::Result<()> {
+        self.fresh = fresh;
+        self.configure()
+    }
+
+    fn configure(&self) -> io::Result<()> {
+        let node = self.node.display();
+        let mode = if self.fresh { "fresh" } else { "carry" };
         let text = format!(
-            "[store]\ndevice = \"{}\"\nwait_seconds = 1\n\n[receive]\nheadroom_mib = 8\n",
-            node.display()
+            "[store]\ndevice = \"{node}\"\nwait_seconds = 1\n\n[receive]\nheadroom_mib = 8\n\n\
+             [overlay]\nmode = \"{mode}\"\n\n\
+             [[lint.rule]]\npath = \"{TAKEN}/**\"\npolicy = \"take-new\"\n"
         );
         fs::write(self.config(), text)
     }

@@ -11,7 +11,7 @@ use crate::facts::Facts;
 use crate::host::Host;
 use crate::prepared::Prepared;
 use crate::programs::Programs;
-use crate::story::{self, Action, CONF, Step};
+use crate::story::{self, Action, Step};
 use crate::{Image, Log, Recorder, State};
 
 /// What stands beside the log, in a file of its name with `.json` added.
@@ -150,6 +150,7 @@ impl Recording {
             },
             again: false,
             boots: (1, 1),
+            twice: false,
         }
     }
 
@@ -182,15 +183,17 @@ impl Recording {
 
     /// Files of the overlays that the story cares for.
     pub fn files(&self) -> Vec<&'static str> {
-        let mut files: Vec<_> = self
+        let changed = self.steps.iter().filter_map(|step| match &step.action {
+            Action::User(change) => Some(change.path),
+            _ => None,
+        });
+        let overlays = self
             .steps
             .iter()
-            .filter_map(|step| match &step.action {
-                Action::User(change) => Some(change.path),
-                _ => None,
-            })
-            .chain([CONF])
-            .collect();
+            .flat_map(|step| step.facts.overlays.values());
+        let held = overlays.flat_map(|files| files.keys().copied());
+        let published = story::published("any").into_keys();
+        let mut files: Vec<_> = changed.chain(held).chain(published).collect();
         files.sort_unstable();
         files.dedup();
         files

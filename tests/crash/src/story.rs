@@ -1,9 +1,11 @@
 //! The story that is recorded: the shipped programs at work on a real Btrfs, one
 //! after the other, as a device's life goes.
 
+mod changes;
 mod steps;
 mod user;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
@@ -14,14 +16,43 @@ use crate::host::Host;
 use crate::programs::Ran;
 use crate::{Mark, error::Error};
 
+pub(crate) use steps::LAST;
 pub use steps::{before, steps};
-pub(crate) use user::{How, UserChange};
+pub(crate) use user::{How, REMOVED, UserChange};
 
 /// A file that every version has.
 pub(crate) const CONF: &str = "share/app/app.conf";
 /// What it says in a version as published.
 pub(crate) fn conf_of(version: &str) -> String {
     format!("this is {version}\n")
+}
+
+/// Files that the last version has otherwise than those before it, and so does the
+/// user. Where they are, the configuration lets the version's win.
+pub(crate) const BOTH: &str = "share/app/taken/both";
+/// Likewise; the user removes it.
+pub(crate) const GONE: &str = "share/app/taken/gone";
+/// Likewise; of this one the last version only has another mode.
+pub(crate) const OWNER: &str = "share/app/taken/owner";
+/// Not a file: the mode of that one.
+pub(crate) const OWNER_MODE: &str = "share/app/taken/owner?mode";
+/// The directory of these three.
+pub(crate) const TAKEN: &str = "share/app/taken";
+
+/// What a version as published has of the files of interest.
+pub(crate) fn published(version: &str) -> BTreeMap<&'static str, String> {
+    let is_last = version == LAST;
+    let of = |file: &str| {
+        let whose = if is_last { LAST } else { "the first versions" };
+        format!("{file} of {whose}\n")
+    };
+    BTreeMap::from([
+        (CONF, conf_of(version)),
+        (BOTH, of("both")),
+        (GONE, of("gone")),
+        (OWNER, "whoever it belongs to\n".to_owned()),
+        (OWNER_MODE, if is_last { "640" } else { "600" }.to_owned()),
+    ])
 }
 
 /// One step: what is done, and what holds once it is.
@@ -55,6 +86,11 @@ pub enum Action {
     Damage(&'static [&'static str]),
     /// A published version is made writable and changed.
     Alter(&'static str),
+    /// The operator changes whether trials begin with an empty overlay.
+    Configure {
+        /// Whether they do from now on.
+        fresh: bool,
+    },
 }
 
 /// What may come of a command that is run again after a power cut.
@@ -94,6 +130,14 @@ impl Again {
 }
 
 impl Step {
+    /// The words of its command, if it is one.
+    pub(crate) fn command(&self) -> Option<&[String]> {
+        match &self.action {
+            Action::Command { words, .. } => Some(words),
+            _ => None,
+        }
+    }
+
     /// Does it, and fails unless it comes out as it should.
     pub fn perform(&self, host: &mut Host) -> Result<(), Error> {
         let fail = |why: String| Error::Story {
@@ -124,6 +168,7 @@ impl Step {
             Action::Damage(copies) => damage(host, copies).map_err(io)?,
             Action::Alter(version) => alter(&host.store().join("deploy").join(version))
                 .map_err(|why| fail(why.to_string()))?,
+            Action::Configure { fresh } => host.begin_trials_fresh(*fresh).map_err(io)?,
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Between, Copy, Observation, Record, Violation};
 use crate::facts::{Boot, Facts, Version};
-use crate::story::{CONF, conf_of};
+use crate::story::{REMOVED, published};
 
 /// The digest of each version's tree.
 pub(crate) type Digests = BTreeMap<String, String>;
@@ -81,7 +81,25 @@ fn general(between: &Between<'_>, seen: &Observation) -> Vec<Violation> {
     }
     found.extend(log(between, seen));
     found.extend(versions(before, after, seen));
+    found.extend(unknown(before, after, seen));
     found
+}
+
+/// Nothing is there that nobody made: plans, and overlays that were set aside.
+fn unknown(before: &Facts, after: &Facts, seen: &Observation) -> Vec<Violation> {
+    let is_plan = |name: &str| {
+        [before, after]
+            .iter()
+            .any(|facts| facts.plans.contains(name))
+    };
+    let plans = seen.plans.iter().filter(|name| !is_plan(name));
+    let plans = plans.map(|name| Violation::new("plans", "no such plan", name));
+    let is_known = |name: &str| before.knows_overlay(name) || after.knows_overlay(name);
+    let aside = |name: &&String| name.ends_with(".old") || name.ends_with(".failed");
+    let aside = seen.uppers.keys().filter(aside);
+    let overlays = aside.filter(|name| !is_known(name));
+    let overlays = overlays.map(|name| Violation::new("overlay", "no such overlay", name));
+    plans.chain(overlays).collect()
 }
 
 /// What was acknowledged is in the log, in its order; nothing is there twice,
@@ -374,8 +392,8 @@ impl Alternative<'_> {
     }
 
     /// What a version's overlay must hold of the user's files.
-    fn changes(&self, version: &str) -> BTreeMap<&'static str, String> {
-        let files = self.facts.files(version, self.boots).into_iter().flatten();
+    fn changes(&self, version: &str, boots: usize) -> BTreeMap<&'static str, String> {
+        let files = self.facts.files(version, boots).into_iter().flatten();
         files
             .map(|(path, content)| (*path, (*content).to_owned()))
             .collect()
@@ -383,8 +401,9 @@ impl Alternative<'_> {
 
     fn overlay(&self, version: &str, found: &mut Vec<Violation>) {
         let shown = &self.seen.files;
-        let mut wanted = BTreeMap::from([(CONF, conf_of(version))]);
-        wanted.extend(self.changes(version));
+        let mut wanted = published(version);
+        wanted.extend(self.changes(version, self.boots));
+        wanted.retain(|_, content| content != REMOVED);
         self.files(
             &format!("{version} with the user's changes"),
             &wanted,
@@ -399,13 +418,52 @@ impl Alternative<'_> {
 
     fn uppers(&self, found: &mut Vec<Violation>) {
         for version in self.facts.overlays.keys() {
-            let wanted = self.changes(version);
             let what = format!("the overlay of {version}");
-            match self.seen.uppers.get(*version) {
-                Some(shown) => self.files(&what, &wanted, shown, found),
-                None => found.push(Violation::new("overlay", what, "none")),
+            let Some(shown) = self.seen.uppers.get(*version) else {
+                found.push(Violation::new("overlay", what, "none"));
+                continue;
+            };
+            let mut wanted = vec![self.changes(version, self.boots)];
+            // Which of two tries was set aside is open where one was cut short
+            // before that was durable.
+            if self.between.twice && version.ends_with(".failed") {
+                wanted.push(self.changes(version, 1));
+            }
+            self.any_of(&what, &wanted, shown, found);
+        }
+        for (version, any_of) in &self.facts.perhaps {
+            if let Some(shown) = self.seen.uppers.get(*version) {
+                let what = format!("the overlay of {version}, where there is one,");
+                let owned = |files: &BTreeMap<&'static str, &'static str>| -> BTreeMap<_, _> {
+                    let files = files.iter();
+                    files
+                        .map(|(path, text)| (*path, (*text).to_owned()))
+                        .collect()
+                };
+                let wanted: Vec<_> = any_of.iter().map(owned).collect();
+                self.any_of(&what, &wanted, shown, found);
             }
         }
+    }
+
+    /// One of these; what is told of is the difference to the first.
+    fn any_of(
+        &self,
+        what: &str,
+        any_of: &[BTreeMap<&'static str, String>],
+        shown: &BTreeMap<String, String>,
+        found: &mut Vec<Violation>,
+    ) {
+        let mut first = None;
+        for wanted in any_of {
+            let mut differences = Vec::new();
+            self.files(what, wanted, shown, &mut differences);
+            if differences.is_empty() {
+                return;
+            }
+            first.get_or_insert(differences);
+        }
+        found.extend(first.unwrap_or_default());
     }
 
     fn files(

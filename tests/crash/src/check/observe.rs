@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
 use op_dbus_bootstate::audit::AuditHead;
@@ -13,6 +14,7 @@ use op_dbus_release::tree::{self, Cache};
 use super::sound::{self, Signed};
 use crate::host::Host;
 use crate::programs::Ran;
+use crate::story::REMOVED;
 
 /// One copy of the boot record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +92,8 @@ pub struct Observation {
     pub uppers: BTreeMap<String, BTreeMap<String, String>>,
     /// Versions in the store.
     pub versions: Vec<String>,
+    /// Versions with a plan for their overlay.
+    pub plans: Vec<String>,
     /// Pinned versions.
     pub pins: Vec<String>,
     /// Versions that are not what was released, and why.
@@ -174,6 +178,9 @@ pub fn observe(host: &Host, sights: &Sights<'_>, ran: &mut Vec<Ran>) -> io::Resu
     // Made with the first pin.
     let pins = if_any(names(&store.join("pins")));
     seen.pins = seen.note("pins", pins).unwrap_or_default();
+    // Made with the first plan.
+    let plans = if_any(names(&store.join("plans")));
+    seen.plans = seen.note("plans", plans).unwrap_or_default();
     let log = log(&store);
     seen.log = seen.note("the audit log", log).unwrap_or_default();
 
@@ -288,9 +295,8 @@ fn summary(record: &record::Record, store: &Path, bytes: Vec<u8>) -> Record {
 fn contents(dir: &Path, files: &[&str]) -> io::Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     for &file in files {
-        match fs::read(dir.join(file)) {
+        match content(dir, file) {
             Ok(content) => {
-                let content = String::from_utf8_lossy(&content).into_owned();
                 found.insert(file.to_owned(), content);
             }
             Err(why) if why.kind() == io::ErrorKind::NotFound => {}
@@ -299,6 +305,20 @@ fn contents(dir: &Path, files: &[&str]) -> io::Result<BTreeMap<String, String>> 
         }
     }
     Ok(found)
+}
+
+/// What a file holds; of `file?mode` its mode.
+fn content(dir: &Path, file: &str) -> io::Result<String> {
+    if let Some(file) = file.strip_suffix("?mode") {
+        let mode = dir.join(file).symlink_metadata()?.mode() & 0o7777;
+        return Ok(format!("{mode:o}"));
+    }
+    let path = dir.join(file);
+    let found = path.symlink_metadata()?;
+    if found.file_type().is_char_device() && found.rdev() == 0 {
+        return Ok(REMOVED.to_owned());
+    }
+    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }
 
 /// Makes a file in the overlay, durably, and takes it away again.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Depth, Explorer, Outcome};
 use crate::check::Between;
 use crate::facts::Facts;
-use crate::story::{Action, Step};
+use crate::story::Step;
 use crate::{Log, Mark, Recorder, Replayer, State, states};
 
 /// States that are looked at of one recovery.
@@ -73,9 +73,11 @@ impl Explorer {
                 None => (1, 2),
                 Some(_) => (2, 2),
             },
+            twice: true,
             ..first
         };
         let node = replayer.present(second)?.to_owned();
+        self.host.begin_trials_fresh(first.before.fresh)?;
         self.host.use_device(&node)?;
         let judged = self.boot(&between, Depth::Twice, outcome);
         let down = self.host.down();
@@ -87,12 +89,17 @@ impl Explorer {
         let recording = Arc::clone(&self.recording);
         let image = state.image(&recording.log).map_err(io::Error::other)?;
         let recorder = Recorder::new(image)?;
+        let fresh = recording.between(state).before.fresh;
+        self.host.begin_trials_fresh(fresh)?;
         self.host.use_device(recorder.node())?;
         self.host.next_boot()?;
         recorder.mark(Mark::Begin(BOOT));
         let ran = self.host.boot()?;
         if ran.succeeded() {
             recorder.mark(Mark::Acknowledged(BOOT));
+        }
+        if let Some(step) = recording.in_flight(state) {
+            self.be_alone_for(step)?;
         }
         if let Some(words) = recording.in_flight(state).and_then(to_run_again) {
             recorder.mark(Mark::Begin(COMMAND));
@@ -113,9 +120,7 @@ fn of(what: &str, why: &io::Error) -> io::Error {
 /// Commands that change no role: what holds once they were run again is what
 /// would have held without the power cut.
 fn to_run_again(step: &Step) -> Option<&[String]> {
-    let Action::Command { words, .. } = &step.action else {
-        return None;
-    };
+    let words = step.command()?;
     let command = words.first()?.as_str();
     ["receive", "prune"].contains(&command).then_some(words)
 }

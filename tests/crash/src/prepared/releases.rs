@@ -11,7 +11,7 @@ use nix::mount::{MntFlags, umount2};
 use super::{file_system, tool};
 use crate::error::{At as _, Error, Result};
 use crate::programs::{Programs, Ran};
-use crate::story::{CONF, conf_of};
+use crate::story::{OWNER, OWNER_MODE, TAKEN, published};
 
 /// Room for the build system's four snapshots.
 const DISK: u64 = 512 << 20;
@@ -25,7 +25,7 @@ struct Release {
     change: fn(&Path) -> std::io::Result<()>,
 }
 
-const RELEASES: [Release; 4] = [
+const RELEASES: [Release; 5] = [
     Release {
         version: "v1.0.0",
         epoch: 0,
@@ -49,6 +49,12 @@ const RELEASES: [Release; 4] = [
         epoch: 1,
         streams: &["--parent", "v1.1.0"],
         change: fourth,
+    },
+    Release {
+        version: "v1.4.0",
+        epoch: 1,
+        streams: &["--full"],
+        change: fifth,
     },
 ];
 
@@ -84,12 +90,18 @@ pub(super) fn make(programs: &Programs, output: &Path, certificate: &Path) -> Re
 }
 
 fn fill(golden: &Path, release: &Release) -> std::io::Result<()> {
-    for dir in ["bin", "lib/systemd/system", "share/app", "share/op-dbus"] {
+    for dir in ["bin", "lib/systemd/system", TAKEN, "share/op-dbus"] {
         fs::create_dir_all(golden.join(dir))?;
     }
     let epoch = format!("{}\n", release.epoch);
     fs::write(golden.join("share/op-dbus/epoch"), epoch)?;
-    fs::write(golden.join(CONF), conf_of(release.version))?;
+    let mut files = published(release.version);
+    let mode = files.remove(OWNER_MODE).unwrap_or_default();
+    for (path, content) in files {
+        fs::write(golden.join(path), content)?;
+    }
+    let mode = u32::from_str_radix(&mode, 8).map_err(std::io::Error::other)?;
+    fs::set_permissions(golden.join(OWNER), fs::Permissions::from_mode(mode))?;
     (release.change)(golden)
 }
 
@@ -147,6 +159,10 @@ fn third(golden: &Path) -> std::io::Result<()> {
 
 fn fourth(golden: &Path) -> std::io::Result<()> {
     fs::write(golden.join("bin/tool"), noise(8, 90_000))
+}
+
+fn fifth(golden: &Path) -> std::io::Result<()> {
+    fs::write(golden.join("share/app/data.13"), noise(9, 150_000))
 }
 
 /// A mounted image; unmounted when it is dropped.

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
-use crate::facts::{Boot, Facts};
+use crate::facts::{Boot, Facts, failed};
 
+use super::changes;
 use super::{Action, Again, How, Step, UserChange};
 
 /// Releases of the story, oldest first.
@@ -12,28 +13,45 @@ pub(crate) const A: &str = "v1.0.0";
 pub(crate) const B: &str = "v1.1.0";
 pub(crate) const C: &str = "v1.2.0";
 pub(crate) const D: &str = "v1.3.0";
+pub(crate) const E: &str = "v1.4.0";
+/// The one that has other files than the user knows.
+pub(crate) const LAST: &str = E;
 
 const CONF: &str = super::CONF;
+/// What the configuration of a new version is put beside the user's as.
+const CONF_NEW: &str = "share/app/app.conf.new";
+pub(super) const OF_B: (&str, &str) = (CONF_NEW, "this is v1.1.0\n");
+const OF_C: (&str, &str) = (CONF_NEW, "this is v1.2.0\n");
+const OF_D: (&str, &str) = (CONF_NEW, "this is v1.3.0\n");
 const FIRST: (&str, &str) = ("user/first", "kept from the first trial on\n");
-const SECOND: (&str, &str) = (CONF, "written by the user over v1.0.0's own\n");
-const THIRD: (&str, &str) = ("user/third", "from the first try of v1.1.0\n");
-const FOURTH: (&str, &str) = ("user/first", "replaced while v1.1.0 was good\n");
+pub(super) const SECOND: (&str, &str) = (CONF, "written by the user over v1.0.0's own\n");
+pub(super) const THIRD: (&str, &str) = ("user/third", "from the first try of v1.1.0\n");
+pub(super) const FOURTH: (&str, &str) = ("user/first", "replaced while v1.1.0 was good\n");
 const FIFTH: (&str, &str) = ("user/fifth", "from the rollback to v1.0.0\n");
 const SIXTH: (&str, &str) = ("user/sixth", "from the rollback to v1.3.0\n");
 const SEVENTH: (&str, &str) = ("user/first", "written over during the rollback to v1.3.0\n");
 
+/// What C finds on trial while A is good.
+pub(super) const OVERLAY_OF_C: [(&str, &str); 4] = [FIRST, SECOND, FIFTH, OF_C];
+
 /// Where an overlay goes that a version had before it is tried once more.
-const B_ASIDE: &str = "v1.1.0.old";
+pub(super) const C_ASIDE: &str = "v1.2.0.old";
 const D_ASIDE: &str = "v1.3.0.old";
 
 /// Builds the list.
-struct Story {
+pub(super) struct Story {
     steps: Vec<Step>,
     facts: Facts,
 }
 
 impl Story {
-    fn step(&mut self, name: &str, action: Action, again: Again, change: impl FnOnce(&mut Facts)) {
+    pub(super) fn step(
+        &mut self,
+        name: &str,
+        action: Action,
+        again: Again,
+        change: impl FnOnce(&mut Facts),
+    ) {
         change(&mut self.facts);
         self.steps.push(Step {
             name: name.to_owned(),
@@ -44,7 +62,12 @@ impl Story {
     }
 
     /// A command that must come out as `result`.
-    fn command(&mut self, words: &[&str], result: &'static str, change: impl FnOnce(&mut Facts)) {
+    pub(super) fn command(
+        &mut self,
+        words: &[&str],
+        result: &'static str,
+        change: impl FnOnce(&mut Facts),
+    ) {
         let action = Action::Command {
             words: words.iter().map(|&word| word.to_owned()).collect(),
             result,
@@ -59,7 +82,12 @@ impl Story {
         self.step(&name.join(" "), action, again, change);
     }
 
-    fn receive(&mut self, releases: &Path, version: &'static str, change: impl FnOnce(&mut Facts)) {
+    pub(super) fn receive(
+        &mut self,
+        releases: &Path,
+        version: &'static str,
+        change: impl FnOnce(&mut Facts),
+    ) {
         let manifest = releases.join(format!("{version}.json"));
         let words = vec![
             "receive".to_owned(),
@@ -77,8 +105,14 @@ impl Story {
         });
     }
 
+    /// The operator says whether trials begin with an empty overlay.
+    pub(super) fn configure(&mut self, name: &str, fresh: bool) {
+        let action = Action::Configure { fresh };
+        self.step(name, action, Again::Never, |facts| facts.fresh = fresh);
+    }
+
     /// A reboot in good order, which runs what the facts before it say.
-    fn boot(&mut self, change: impl FnOnce(&mut Facts)) {
+    pub(super) fn boot(&mut self, change: impl FnOnce(&mut Facts)) {
         let expected = self.facts.boots.first().copied().unwrap_or(Boot::NoStore);
         let name = match expected.active() {
             Some((role, version)) => format!("boot of {version} ({})", role.word()),
@@ -88,7 +122,7 @@ impl Story {
     }
 
     /// The user changes a file in the overlay of what runs, and waits for fsync.
-    fn user(
+    pub(super) fn user(
         &mut self,
         (path, content): (&'static str, &'static str),
         how: How,
@@ -117,6 +151,10 @@ pub fn steps(releases: &Path, certificate: &Path) -> Vec<Step> {
     pruned(&mut story);
     lost_record(&mut story);
     fallen_back(&mut story);
+    changes::planned(&mut story, releases);
+    changes::fallback_again(&mut story);
+    changes::fresh(&mut story);
+    changes::pruned(&mut story);
     story.steps
 }
 
@@ -138,16 +176,18 @@ fn first_version(story: &mut Story, releases: &Path, certificate: &Path) {
     story.receive(releases, A, |_| ());
     story.command(&["stage", A], "on-trial", |facts| {
         facts.on_trial(A, 3, 3);
-        facts.overlay(A, &[]);
+        facts.trial_overlay(A, &[]);
         facts.logged("staged", A);
     });
     story.boot(|facts| facts.on_trial(A, 2, 3));
-    // A trial that ends in disorder begins its next try afresh.
-    story.user(FIRST, How::New, |_| ());
+    // A trial that ends in disorder begins its next try afresh, and what it had
+    // is set aside.
+    story.user(FIRST, How::New, |facts| facts.failed_with(A, &[FIRST], &[]));
     story.command(&["bless"], "trial", |facts| {
         facts.good = Some(A);
         facts.runs_good(0);
         facts.overlay(A, &[FIRST]);
+        facts.no_overlay(failed(A));
         facts.logged("blessed", A);
     });
     story.user(SECOND, How::Rewrite, |facts| {
@@ -159,32 +199,38 @@ fn upgrade(story: &mut Story, releases: &Path) {
     story.receive(releases, B, |_| ());
     story.command(&["stage", B], "on-trial", |facts| {
         facts.on_trial(B, 3, 3);
-        facts.overlay(B, &[FIRST, SECOND]);
+        facts.trial_overlay(B, &[FIRST, SECOND, OF_B]);
+        facts.plans.insert(B);
         facts.logged("staged", B);
     });
     story.boot(|facts| facts.on_trial(B, 2, 3));
-    story.user(THIRD, How::New, |_| ());
+    let anew = [FIRST, SECOND, OF_B];
+    let tried = [FIRST, SECOND, OF_B, THIRD];
+    story.user(THIRD, How::New, |facts| facts.failed_with(B, &tried, &anew));
     story.command(&["orderly-shutdown"], "refunded", |facts| {
         facts.on_trial(B, 3, 2);
         // A try that was given back goes on with its own.
-        facts.overlay(B, &[FIRST, SECOND, THIRD]);
-        facts.overlay_later(B, &[FIRST, SECOND]);
+        facts.overlay(B, &tried);
+        facts.overlay_later(B, &anew);
+        facts.perhaps_failed(B, &[&tried]);
         facts.logged("refunded", B);
     });
     story.boot(|facts| {
         facts.on_trial(B, 2, 2);
-        facts.overlay(B, &[FIRST, SECOND]);
+        facts.overlay(B, &anew);
+        facts.failed_with(B, &tried, &anew);
     });
     story.command(&["bless"], "trial", |facts| {
         facts.good = Some(B);
         facts.fallback = Some(A);
         facts.runs_good(0);
         facts.floor = 1;
-        facts.overlay(B, &[FIRST, SECOND, THIRD]);
+        facts.overlay(B, &tried);
+        facts.no_overlay(failed(B));
         facts.logged("blessed", B);
     });
     story.user(FOURTH, How::Replace, |facts| {
-        facts.overlay(B, &[FOURTH, SECOND, THIRD]);
+        facts.overlay(B, &[FOURTH, SECOND, OF_B, THIRD]);
     });
 }
 
@@ -210,13 +256,15 @@ fn bad_version(story: &mut Story, releases: &Path) {
     story.receive(releases, C, |_| ());
     story.command(&["stage", C], "on-trial", |facts| {
         facts.on_trial(C, 3, 3);
-        facts.overlay(C, &[FIRST, SECOND, FIFTH]);
+        facts.trial_overlay(C, &OVERLAY_OF_C);
+        facts.plans.insert(C);
         facts.logged("staged", C);
     });
     story.boot(|facts| facts.on_trial(C, 2, 3));
     story.command(&["condemn", "--reason", "smoke"], "condemned", |facts| {
         facts.quarantine.insert(C);
         facts.runs_good(0);
+        facts.no_overlay(failed(C));
         facts.logged("condemned", C);
     });
     story.boot(|facts| facts.runs_good(1));
@@ -246,34 +294,45 @@ fn damaged_record(story: &mut Story) {
     let words = ["stage", C, "--allow-quarantined"];
     story.command(&words, "on-trial", |facts| {
         facts.quarantine.remove(C);
-        facts.on_trial(C, 3, 3);
+        tries_c_again(facts);
         facts.logged("released", C);
         facts.logged("staged", C);
     });
     story.command(&["cancel"], "cancelled", |facts| {
         facts.runs_good(1);
+        never_tried_c_again(facts);
         facts.logged("cancelled", C);
     });
+}
+
+/// What C had of its last try is set aside, and each try begins with good's.
+fn tries_c_again(facts: &mut Facts) {
+    facts.on_trial(C, 3, 3);
+    facts.trial_overlay(C, &OVERLAY_OF_C);
+    facts.overlay(C_ASIDE, &OVERLAY_OF_C);
+}
+
+/// It never came to a boot.
+fn never_tried_c_again(facts: &mut Facts) {
+    facts.no_overlay(C_ASIDE);
+    facts.no_overlay(failed(C));
 }
 
 fn replaced(story: &mut Story) {
     let words = ["stage", C];
     story.command(&words, "on-trial", |facts| {
-        facts.on_trial(C, 3, 3);
+        tries_c_again(facts);
         facts.logged("staged", C);
     });
+    // The fallback's own overlay is never replaced, and nothing is planned for it.
     story.command(&["stage", B], "on-trial", |facts| {
         facts.on_trial(B, 3, 3);
-        facts.overlay(B, &[FIRST, SECOND, FIFTH]);
-        facts.overlay(B_ASIDE, &[FOURTH, SECOND, THIRD]);
+        never_tried_c_again(facts);
         facts.logged("replaced", C);
         facts.logged("staged", B);
     });
     story.command(&["cancel"], "cancelled", |facts| {
         facts.runs_good(1);
-        // It never came to a boot.
-        facts.overlay(B, &[FOURTH, SECOND, THIRD]);
-        facts.overlays.remove(B_ASIDE);
         facts.logged("cancelled", B);
     });
 }
@@ -320,11 +379,13 @@ fn altered_fallback(story: &mut Story, releases: &Path) {
 }
 
 fn tries_used_up(story: &mut Story) {
+    let anew = [FIRST, SECOND, FIFTH, OF_D];
     story.command(&["stage", D], "on-trial", |facts| {
         facts.on_trial(D, 3, 3);
-        facts.overlay(D, &[FIRST, SECOND, FIFTH]);
+        facts.trial_overlay(D, &anew);
         // It was tried before: what the user wrote then is set aside, not lost.
         facts.overlay(D_ASIDE, &[SEVENTH, SECOND, FIFTH, SIXTH]);
+        facts.plans.insert(D);
         facts.logged("staged", D);
     });
     story.boot(|facts| facts.on_trial(D, 2, 3));
@@ -344,6 +405,10 @@ fn tries_used_up(story: &mut Story) {
     story.boot(|facts| {
         facts.quarantine.insert(D);
         facts.runs_good(1);
+        // What a boot sets aside is durable once something after it is. Where it is
+        // not, the version's own overlay still holds what the try left.
+        facts.overlay(failed(D), &anew);
+        facts.perhaps.remove(failed(D));
     });
     story.command(&["bless"], "good", |facts| {
         facts.runs_good(0);
@@ -356,7 +421,11 @@ fn pruned(story: &mut Story) {
         facts.pins.insert(D);
         facts.logged("pinned", D);
     });
-    // Good, fallback, what is pinned, and the newest that is of use stay.
+    // Good, fallback, what is pinned, and the newest that is of use stay; plans of
+    // what is not on trial have served.
+    story.command(&["prune", "--keep=1"], "pruned", |facts| {
+        facts.plans.clear();
+    });
     story.command(&["prune", "--keep=1"], "nothing-to-do", |_| ());
     story.command(&["unpin", D], "unpinned", |facts| {
         facts.pins.remove(D);
@@ -364,8 +433,9 @@ fn pruned(story: &mut Story) {
     });
     story.command(&["prune", "--keep=1"], "pruned", |facts| {
         facts.versions.remove(D);
-        facts.overlays.remove(D);
-        facts.overlays.remove(D_ASIDE);
+        facts.no_overlay(D);
+        facts.no_overlay(D_ASIDE);
+        facts.no_overlay(failed(D));
         facts.logged("pruned", D);
     });
 }

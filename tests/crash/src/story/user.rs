@@ -15,7 +15,13 @@ pub enum How {
     Rewrite,
     /// A new one takes its name, as careful programs do.
     Replace,
+    /// It is removed; its content is [`REMOVED`].
+    Remove,
 }
+
+/// In place of the content of a file that the user removed: what the upper layer
+/// of an overlay has of it is looked at as this.
+pub(crate) const REMOVED: &str = "(removed)";
 
 /// One change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +56,7 @@ impl UserChange {
                 write(&new, File::options().create_new(true))?;
                 fs::rename(&new, &path)?;
             }
+            How::Remove => fs::remove_file(&path)?,
         }
         File::open(dir)?.sync_all()
     }
@@ -63,6 +70,7 @@ impl UserChange {
         match self.how {
             How::New | How::Rewrite => found.is_some_and(|found| self.content.starts_with(found)),
             How::Replace => false,
+            How::Remove => found.is_none(),
         }
     }
 }
@@ -83,6 +91,13 @@ mod tests {
         change("user/a", "1", How::Rewrite);
         change("user/a", "two", How::Replace);
         assert_eq!(fs::read_dir(dir.path().join("user")).unwrap().count(), 1);
+        let gone = UserChange {
+            path: "user/a",
+            content: REMOVED,
+            how: How::Remove,
+        };
+        gone.make(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path().join("user")).unwrap().count(), 0);
     }
 
     #[test]
@@ -100,5 +115,7 @@ mod tests {
         assert!(change(How::Rewrite).may_leave(Some(""), before));
         assert!(change(How::New).may_leave(Some("ne"), None));
         assert!(!change(How::New).may_leave(Some("nex"), None));
+        assert!(change(How::Remove).may_leave(None, before));
+        assert!(!change(How::Remove).may_leave(Some("ol"), before));
     }
 }

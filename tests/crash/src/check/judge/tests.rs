@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::check::Seen;
-use crate::story::{How, UserChange};
+use crate::story::{CONF, How, UserChange, conf_of};
 
 const A: &str = "v1.0.0";
 const B: &str = "v1.1.0";
@@ -67,7 +67,8 @@ fn sight(facts: &Facts) -> Observation {
     };
     let user = BTreeMap::from([(OWN.0.to_owned(), OWN.1.to_owned())]);
     let mut files = user.clone();
-    files.insert(CONF.to_owned(), conf_of(version));
+    let published = crate::story::published(version).into_iter();
+    files.extend(published.map(|(path, text)| (path.to_owned(), text)));
     let line =
         |(event, version): &(&str, Option<&str>)| ((*event).to_owned(), version.map(str::to_owned));
     Observation {
@@ -98,6 +99,7 @@ fn between<'a>(before: &'a Facts, after: Option<&'a Facts>) -> Between<'a> {
         change: None,
         again: false,
         boots: (1, 1),
+        twice: false,
     }
 }
 
@@ -223,6 +225,11 @@ fn every_check_can_fail() {
         ("overlay", |seen| {
             drop(seen.uppers.get_mut(A).unwrap().remove(OWN.0));
         }),
+        ("overlay", |seen| {
+            let aside = BTreeMap::new();
+            drop(seen.uppers.insert(format!("{B}.failed"), aside));
+        }),
+        ("plans", |seen| seen.plans.push(B.into())),
         ("writable", |seen| seen.unwritable = Some("EROFS".into())),
         ("versions", |seen| drop(seen.versions.remove(0))),
         ("versions", |seen| seen.versions.push("v9.0.0".into())),
