@@ -29,7 +29,7 @@ pub(crate) fn durable(device: &Device, args: &[&str]) -> Vec<Call> {
         }
         unsynced.follow(call);
     }
-    for place in ["boot", "audit", "deploy", "manifests"] {
+    for place in ["boot", "audit", "deploy", "manifests", "plans", "overlays"] {
         for change in unsynced.below(place) {
             faults.push(format!("the end: before {change} was durable"));
         }
@@ -56,8 +56,9 @@ fn too_early(unsynced: &Unsynced, store: &Path, call: &Call) -> Vec<Change> {
             .collect()
     };
     if is_write && path.starts_with("boot") {
-        // The other copy; and the log's lines, which a record points to.
-        return before(&["boot", "audit"]);
+        // The other copy; the log's lines, which a record points to; and the plan
+        // for the boot that it asks for.
+        return before(&["boot", "audit", "plans"]);
     }
     if is_write && path.starts_with("audit") {
         // The log tells of versions that are there.

@@ -2,6 +2,7 @@
 //! along, taken back. The activator's own code mounts what the tests look at.
 
 mod diff;
+mod durable;
 mod hand_over;
 mod hostile;
 mod lint;
