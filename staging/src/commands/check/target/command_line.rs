@@ -106,7 +106,10 @@ fn next_boot(next: &[Next], way: Way, root: &Root, findings: &mut Findings) {
             })
             .collect();
         if missing.is_empty() {
-            findings.ok(SUBJECT, format!("{path}: so does the next boot"));
+            findings.ok(
+                SUBJECT,
+                format!("{path}: the next boot ends by itself when it fails early"),
+            );
         } else {
             findings.warning(
                 SUBJECT,

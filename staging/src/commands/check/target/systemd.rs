@@ -82,16 +82,13 @@ pub(crate) fn check(host: &Host, findings: &mut Findings) {
             "it does not run here: states of units are not looked at",
         );
     }
-    match units(&UNITS) {
-        Ok(units) => judge(&units, findings),
-        Err(why) => findings.warning(
-            SUBJECT,
-            format!("systemctl {why}"),
-            "is systemd alive? journalctl -b",
-        ),
-    }
     let mut command = Command::new("systemctl");
-    match limited::said(command.arg("is-system-running"), PATIENCE) {
+    command.arg("is-system-running");
+    let asked = units(&UNITS).and_then(|units| {
+        judge(&units, findings);
+        limited::said(&mut command, PATIENCE)
+    });
+    match asked {
         Ok(said) => system(said.text.trim(), findings),
         Err(why) => findings.warning(
             SUBJECT,

@@ -384,6 +384,21 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn nothing_that_is_read_makes_it_panic(
+            at in 0..600_usize,
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..64),
+        ) {
+            let mut image = [file("keep", b"12345"), file("hash", b"1"), trailer()].concat();
+            for (to, from) in image.iter_mut().skip(at).zip(&bytes) {
+                *to = *from;
+            }
+            let _ = look(&image);
+            let _ = look(&bytes);
+        }
+    }
+
     #[test]
     fn what_is_cut_short_or_no_archive_is_an_error() {
         let image = [file("keep", b"12345"), file("more", b"1"), trailer()].concat();
