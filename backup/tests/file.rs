@@ -245,6 +245,16 @@ fn a_tar_as_an_attacker_makes_it_is_refused() {
 }
 
 #[test]
+fn sums_that_are_of_other_members_are_refused() {
+    let mut tar = archive(&[plain("device/x", "00000000003", b"abc")]);
+    let at = tar.len() - 1024 - 512;
+    assert!(tar[at..].starts_with(Digest(Sha256::digest(b"{}").into()).to_string().as_bytes()));
+    tar[at] ^= 1;
+    let why = read(&sealed(&tar, |_| ())).unwrap_err().to_string();
+    assert!(why.contains("sums are not"), "{why}");
+}
+
+#[test]
 fn pieces_that_do_not_follow_are_refused() {
     let whole = vec![7; PIECE];
     let size = format!("{PIECE:011o}");

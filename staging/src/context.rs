@@ -58,6 +58,18 @@ impl Context {
         }
     }
 
+    /// The same with another configuration, and warnings of its own.
+    #[must_use]
+    pub(crate) fn with_config(&self, config: &Path) -> Self {
+        Self {
+            layout: self.layout.clone(),
+            json: self.json,
+            config: config.to_owned(),
+            boot_id: self.boot_id.clone(),
+            warnings: RefCell::default(),
+        }
+    }
+
     /// Takes the warnings of another one over, for the result.
     pub(crate) fn take_warnings(&self, other: &Self) {
         self.warnings
@@ -241,6 +253,11 @@ pub(crate) fn fail_without_context(json: bool, failure: &Failure) {
 /// A line on stderr that is neither warning nor error.
 pub(crate) fn say(text: &str) {
     stderr(&format!("{NAME}: {text}"));
+}
+
+/// Likewise without the program's name: JSON, where standard output is taken.
+pub(crate) fn say_plainly(text: &str) {
+    stderr(text);
 }
 
 fn stderr(line: &str) {

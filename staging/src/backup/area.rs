@@ -65,7 +65,7 @@ impl Drop for Area {
 }
 
 /// Whether something in `incoming/` is the directory of a backup that is being
-/// made: not a leftover.
+/// made, or was a moment ago: not a leftover.
 pub(crate) fn is_alive(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     // What can't be told is not alive: clearing it says why.
@@ -133,6 +133,8 @@ mod tests {
         let path = area.path().to_owned();
         drop(area);
         assert!(!path.exists());
-        assert!(!is_alive(&path) && !is_alive(&incoming.join("v1.0.0.7")));
+        assert!(!is_alive(&incoming.join("v1.0.0.7")));
+        // What went away meanwhile is no leftover either.
+        assert!(is_alive(&path));
     }
 }

@@ -214,7 +214,7 @@ impl Building {
         while let Some(entry) = reader.next_entry()? {
             match entry {
                 Entry::File(name, _) => building.file(&mut reader, &name)?,
-                Entry::Stream(name) => building.stream(&mut reader, name)?,
+                Entry::Stream(name) => building.stream(&mut reader, &name)?,
             }
         }
         let digest = reader.finish()?;
@@ -250,9 +250,7 @@ impl Building {
                 };
                 contents.keys.push((key.clone(), bytes));
             }
-            Member::Paper(paper, version) => self
-                .paper(paper, version, &bytes)
-                .map_err(|why| damaged(&why))?,
+            Member::Paper(paper, version) => self.paper(paper, version, &bytes),
             Member::Pin(version) => {
                 contents.pins.insert(version);
             }
@@ -264,12 +262,7 @@ impl Building {
     }
 
     /// What could not be used on the device is not used here, and is no damage.
-    fn paper(
-        &mut self,
-        paper: Paper,
-        version: Version,
-        bytes: &[u8],
-    ) -> std::result::Result<(), String> {
+    fn paper(&mut self, paper: Paper, version: Version, bytes: &[u8]) {
         let papers = self.contents.papers.entry(version.clone()).or_default();
         match paper {
             Paper::Receipt => {
@@ -289,7 +282,6 @@ impl Building {
             }
             Paper::Signature => papers.is_signed = true,
         }
-        Ok(())
     }
 
     fn log<R: Read>(
@@ -315,7 +307,7 @@ impl Building {
     fn stream<R: Read>(
         &mut self,
         reader: &mut Reader<R>,
-        name: String,
+        name: &str,
     ) -> op_dbus_backup::Result<()> {
         let damaged = |why: &str| BackupError::Damaged(format!("{name}: {why}"));
         let expected = self.contents.info.streams.get(self.contents.streams.len());
@@ -327,7 +319,7 @@ impl Building {
             return Err(damaged("its place is no version's"));
         }
         let vetted = op_dbus_sendstream::vet(reader.content(), &Policy::overlay());
-        let summary = vetted.map_err(|why| stream_error(reader, &name, &why))?;
+        let summary = vetted.map_err(|why| stream_error(reader, name, &why))?;
         if summary.parent.is_some() {
             return Err(damaged("it builds on something that is not there"));
         }
@@ -362,5 +354,83 @@ impl Building {
         }
         self.contents.digest = digest;
         Ok(self.contents)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use op_dbus_backup::{SCHEMA, Writer};
+    use std::io::Write as _;
+
+    fn info(streams: &[(&str, &str)]) -> Info {
+        let stream = |(member, place): &(&str, &str)| Stream {
+            member: (*member).to_owned(),
+            place: (*place).to_owned(),
+        };
+        Info {
+            schema: SCHEMA,
+            created: "now".to_owned(),
+            program: "test".to_owned(),
+            host: "host".to_owned(),
+            streams: streams.iter().map(stream).collect(),
+            keys: Vec::new(),
+        }
+    }
+
+    /// A whole backup, its digest right, of these files and streams.
+    fn read(info: &Info, files: &[(&str, &[u8])], streams: &[(&str, &[u8])]) -> Result<Contents> {
+        let mut writer = Writer::new(Vec::new()).unwrap();
+        writer
+            .file(INFO, &serde_json::to_vec(info).unwrap())
+            .unwrap();
+        for (name, bytes) in files {
+            writer.file(name, bytes).unwrap();
+        }
+        for (name, bytes) in streams {
+            let mut stream = writer.stream(name).unwrap();
+            stream.write_all(bytes).unwrap();
+            stream.finish().unwrap();
+        }
+        let (bytes, _) = writer.finish().unwrap();
+        Contents::read(&bytes[..], Path::new("b"))
+    }
+
+    #[test]
+    fn a_whole_file_may_still_be_no_backup() {
+        let refused = |info: &Info, files: &[(&str, &[u8])], streams: &[(&str, &[u8])], words| {
+            let why = read(info, files, streams).unwrap_err();
+            assert_eq!(why.kind, Exit::Verification);
+            assert!(why.to_string().contains(words), "{why}");
+        };
+        let none = info(&[]);
+        assert!(read(&none, &[], &[]).is_ok());
+        for name in ["device/evil", "device/boot/record.3", "evil"] {
+            refused(&none, &[(name, b"")], &[], "no part of a backup");
+        }
+        refused(&none, &[("device/pins/v1.0.0", b"x")], &[], "longer than 0");
+        refused(
+            &none,
+            &[("device/keys/0000", b"")],
+            &[],
+            "does not know this key",
+        );
+        let one = info(&[("overlays/v1.0.0", "overlays/v1.0.0")]);
+        let name = "overlays/v1.0.0";
+        refused(&none, &[], &[(name, b"")], "does not have this stream");
+        refused(&one, &[], &[], "is missing");
+        refused(&one, &[], &[(name, b"rubbish")], name);
+        let elsewhere = info(&[("overlays/v1.0.0", "overlays/.new-v1.0.0")]);
+        refused(&elsewhere, &[], &[(name, b"")], "place");
+        let nobody = info(&[("overlays/v1.0.0", "overlays/nobody")]);
+        refused(&nobody, &[], &[(name, b"")], "its place is no version's");
+        // What could not be used on the device either is no damage.
+        let papers: &[(&str, &[u8])] = &[
+            ("device/boot/record.0", &[1; 4097]),
+            ("device/manifests/v1.0.0.deployment.json", b"{}"),
+            ("device/manifests/v1.0.0.json", b"not json"),
+        ];
+        let contents = read(&none, papers, &[]).unwrap();
+        assert!(contents.record().is_none() && contents.receipts.is_empty());
     }
 }

@@ -240,13 +240,11 @@ impl Finder<'_> {
 
     fn configuration(&mut self) -> Result<()> {
         let path = self.context.config_path().to_owned();
-        match read(&path, &Member::Configuration)? {
-            Some(bytes) => self.add(&Member::Configuration, bytes),
-            None => {
-                self.skip(&path, &"it does not exist");
-                Ok(())
-            }
-        }
+        let Some(bytes) = read(&path, &Member::Configuration)? else {
+            self.skip(&path, &"it does not exist");
+            return Ok(());
+        };
+        self.add(&Member::Configuration, bytes)
     }
 
     /// The certificates, as they are: they are public, and trusted by nobody

@@ -4,12 +4,12 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Write};
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use op_dbus_activator::files::open_flags;
-use rustix::fs::{Advice, CWD, FlockOperation, OFlags, RenameFlags};
+use rustix::fs::{Advice, AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::commands::receive::Interrupt;
@@ -18,13 +18,14 @@ use crate::error::{Exit, Failure, Result};
 /// How often free space is looked at, in bytes written.
 const LOOK: u64 = 1 << 20;
 
-/// A file that is being written under a hidden name. Dropping it removes that.
+/// A file that is being written. Without a name, so that a run that is killed
+/// leaves nothing; where a file system has no such files (open(2), `O_TMPFILE`),
+/// under a hidden one, which the next run of the same name begins anew.
 #[derive(Debug)]
 pub(crate) struct Pending {
     path: PathBuf,
-    hidden: PathBuf,
     file: File,
-    is_named: bool,
+    hidden: Option<PathBuf>,
 }
 
 impl Pending {
@@ -32,15 +33,21 @@ impl Pending {
     pub(crate) fn create(path: &Path) -> Result<Self> {
         refuse_existing(path)?;
         let hidden = hidden(path)?;
-        let fail = |why: io::Error| {
-            let remedy = "name a file in a directory that is there and can be written to";
-            match why.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                    Failure::new(Exit::Failure, path.display(), why, remedy)
-                }
-                _ => Failure::io(format_args!("{}: create", path.display()), why),
-            }
-        };
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        match rustix::fs::open(parent(path), flags, mode) {
+            Ok(file) => Ok(Self {
+                path: path.to_owned(),
+                file: File::from(file),
+                hidden: None,
+            }),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Self::named(path, hidden),
+            Err(why) => Err(uncreated(path, why.into())),
+        }
+    }
+
+    fn named(path: &Path, hidden: PathBuf) -> Result<Self> {
+        let fail = |why| uncreated(path, why);
         let file = File::options()
             .read(true)
             .write(true)
@@ -66,10 +73,16 @@ impl Pending {
         file.set_len(0).map_err(fail)?;
         Ok(Self {
             path: path.to_owned(),
-            hidden,
             file,
-            is_named: false,
+            hidden: Some(hidden),
         })
+    }
+
+    /// A second handle of the file, to write it with.
+    pub(crate) fn handle(&self) -> Result<File> {
+        self.file
+            .try_clone()
+            .map_err(|why| uncreated(&self.path, why))
     }
 
     /// Writes it out, and lets go of what is cached, so that whoever reads it now
@@ -79,37 +92,72 @@ impl Pending {
         self.file.sync_all().map_err(fail)?;
         // Where the file system has no such advice, the cache will have to do.
         let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
-        File::open(&self.hidden).map_err(fail)
+        File::open(self.by_descriptor()).map_err(fail)
     }
 
     /// Gives it its name, durably.
     pub(crate) fn publish(mut self) -> Result<()> {
-        let fail =
-            |why: io::Error| Failure::io(format_args!("{}: rename", self.path.display()), why);
-        let noreplace = RenameFlags::NOREPLACE;
-        match rustix::fs::renameat_with(CWD, &self.hidden, CWD, &self.path, noreplace) {
+        let named = match self.hidden.take() {
+            None => rustix::fs::linkat(
+                CWD,
+                self.by_descriptor(),
+                CWD,
+                &self.path,
+                AtFlags::SYMLINK_FOLLOW,
+            ),
+            Some(hidden) => rename(&hidden, &self.path).inspect_err(|_| {
+                let _ = fs::remove_file(&hidden);
+            }),
+        };
+        match named {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(taken(&self.path)),
-            // Not every file system can refuse to replace.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                refuse_existing(&self.path)?;
-                fs::rename(&self.hidden, &self.path).map_err(fail)?;
+            Err(why) => {
+                let what = format!("{}: give it its name", self.path.display());
+                return Err(Failure::io(what, why));
             }
-            Err(why) => return Err(fail(why.into())),
         }
-        self.is_named = true;
         let dir = parent(&self.path);
         let synced = File::open(dir).and_then(|dir| dir.sync_all());
         synced.map_err(|why| Failure::io(format_args!("{}: sync", dir.display()), why))
+    }
+
+    /// A path that leads to the file, whatever its name.
+    fn by_descriptor(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
+    }
+}
+
+/// Replaces nothing, where the file system can refuse to.
+fn rename(from: &Path, to: &Path) -> std::result::Result<(), Errno> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            if to.symlink_metadata().is_ok() {
+                return Err(Errno::EXIST);
+            }
+            rustix::fs::rename(from, to)
+        }
+        done => done,
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if !self.is_named {
-            // The next run of the same name begins by emptying it.
-            let _ = fs::remove_file(&self.hidden);
+        if let Some(hidden) = &self.hidden {
+            let _ = fs::remove_file(hidden);
         }
+    }
+}
+
+fn uncreated(path: &Path, why: io::Error) -> Failure {
+    match why.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Failure::new(
+            Exit::Failure,
+            path.display(),
+            why,
+            "name a file in a directory that is there",
+        ),
+        _ => Failure::io(format_args!("{}: create", path.display()), why),
     }
 }
 
@@ -258,16 +306,6 @@ impl Write for Guarded {
     }
 }
 
-impl Pending {
-    /// A second handle of the file, to write it with.
-    pub(crate) fn handle(&self) -> Result<File> {
-        let fail = |why: io::Error| Failure::io(self.path.display(), why);
-        // Nothing was written so far; this only makes sure that it can be.
-        self.file.write_at(&[], 0).map_err(fail)?;
-        self.file.try_clone().map_err(fail)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,27 +314,34 @@ mod tests {
     fn a_file_appears_with_its_name_and_not_before() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("b");
-        let names = || fs::read_dir(dir.path()).unwrap().count();
-        let pending = Pending::create(&path).unwrap();
+        let count = || fs::read_dir(dir.path()).unwrap().count();
+        let named = || Pending::named(&path, hidden(&path).unwrap());
+        // With a hidden name, where there are no files without any.
+        let pending = named().unwrap();
         pending.handle().unwrap().write_all(b"content").unwrap();
-        assert_eq!(Pending::create(&path).unwrap_err().kind, Exit::Locked);
+        assert_eq!(named().unwrap_err().kind, Exit::Locked);
         assert!(!path.exists());
         drop(pending);
-        assert_eq!(names(), 0);
-        // A killed run's.
-        fs::write(dir.path().join(".b.part"), "long rubbish").unwrap();
-        let pending = Pending::create(&path).unwrap();
-        pending.handle().unwrap().write_all(b"content").unwrap();
-        let mut read = pending.sync().unwrap();
-        let mut text = String::new();
-        io::Read::read_to_string(&mut read, &mut text).unwrap();
-        assert_eq!(text, "content");
-        pending.publish().unwrap();
-        assert_eq!(
-            (fs::read(&path).unwrap(), names()),
-            (b"content".to_vec(), 1)
-        );
-        assert_eq!(Pending::create(&path).unwrap_err().kind, Exit::Refused);
+        assert_eq!(count(), 0);
+        for number in 0..2 {
+            // A killed run's.
+            fs::write(dir.path().join(".b.part"), "long rubbish").unwrap();
+            let pending = if number == 0 {
+                named().unwrap()
+            } else {
+                Pending::create(&path).unwrap()
+            };
+            pending.handle().unwrap().write_all(b"content").unwrap();
+            let mut text = String::new();
+            let mut read = pending.sync().unwrap();
+            io::Read::read_to_string(&mut read, &mut text).unwrap();
+            assert_eq!(text, "content");
+            assert!(!path.exists());
+            pending.publish().unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"content");
+            assert_eq!(Pending::create(&path).unwrap_err().kind, Exit::Refused);
+            fs::remove_file(&path).unwrap();
+        }
     }
 
     #[test]

@@ -28,6 +28,9 @@ use crate::error::{Exit, Failure, Result};
 use crate::progress::{Meter, Progress};
 use crate::settings::Settings;
 
+/// `OVERLAYFS_SUPER_MAGIC`, as `statfs` reports it.
+const OVERLAYFS: u64 = 0x794C_7630;
+
 /// Runs the command.
 pub(crate) fn run(context: &Context, args: &Create) -> Result<Exit> {
     Context::require_root()?;
@@ -46,7 +49,7 @@ pub(crate) fn run(context: &Context, args: &Create) -> Result<Exit> {
     let room = room(context, &file)?;
     if room.is_some() {
         context.warn(format!(
-            "{} is in the store's own file system: it does not outlive that one",
+            "{} is in the store's own file system, or in an overlay: it may not outlive the store",
             name.display()
         ));
     }
@@ -58,7 +61,13 @@ pub(crate) fn run(context: &Context, args: &Create) -> Result<Exit> {
     drop(guarded);
     drop(area);
     let Some(pending) = pending else {
-        context::say(&format!("wrote {}, digest {digest}", size(written)));
+        // Standard output has the backup itself.
+        if context.json {
+            let object = serde_json::json!({ "digest": digest.to_string(), "bytes": written });
+            context::say_plainly(&object.to_string());
+        } else {
+            context::say(&format!("wrote {}, digest {digest}", size(written)));
+        }
         return Ok(Exit::Done);
     };
     let contents = super::read(
@@ -86,7 +95,11 @@ fn room(context: &Context, file: &File) -> Result<Option<Room>> {
     let store = op_dbus_btrfs::open_dir(&context.layout.store)?;
     let uuid = |fd| op_dbus_btrfs::filesystem_uuid(fd).unwrap_or_default();
     let own = uuid(store.as_fd());
-    if own.is_none() || uuid(file.as_fd()) != own {
+    let is_own = own.is_some() && uuid(file.as_fd()) == own;
+    // An overlay shows the room of what it writes to, which may well be the store.
+    let is_overlay = rustix::fs::fstatfs(file)
+        .is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|magic| magic == OVERLAYFS));
+    if !is_own && !is_overlay {
         return Ok(None);
     }
     let fail = |why: rustix::io::Errno| Failure::io(context.layout.store.display(), why);
@@ -106,7 +119,7 @@ fn report(name: &Path, written: u64, contents: &Contents) -> Report {
     let overlays = contents.streams.len();
     super::summary(report, contents)
         .line(format!(
-            "{} holds {overlays} overlays and shared directories, and everything else but the versions themselves ({}).",
+            "{} ({}) holds everything of this device but the versions themselves; overlays and shared directories: {overlays}.",
             name.display(),
             size(written)
         ))

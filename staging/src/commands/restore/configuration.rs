@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 use std::io;
+use std::path::PathBuf;
 
 use op_dbus_activator::config::{self, Config, Store};
 use op_dbus_activator::files::{self, Durable};
@@ -33,15 +34,15 @@ impl Configuration {
     pub(super) fn compare(context: &Context, contents: &Contents, is_wanted: bool) -> Result<Self> {
         let path = context.config_path().display();
         let Some(bytes) = &contents.configuration else {
-            return match is_wanted {
-                false => Ok(Self::None),
-                true => Err(Failure::new(
-                    Exit::Configuration,
-                    "--configuration",
-                    "there is no configuration in the backup",
-                    "leave the option out",
-                )),
-            };
+            if !is_wanted {
+                return Ok(Self::None);
+            }
+            return Err(Failure::new(
+                Exit::Configuration,
+                "--configuration",
+                "there is no configuration in the backup",
+                "leave the option out",
+            ));
         };
         let old = match files::read_bounded(context.config_path(), config::MAX_LEN) {
             Ok(old) => Some(old),
@@ -74,12 +75,7 @@ impl Configuration {
             None => text.to_owned(),
         };
         Config::parse(&new)
-            .map_err(|why| why.to_string())
-            .and_then(|_| {
-                Settings::parse(&new)
-                    .map(drop)
-                    .map_err(|why| why.to_string())
-            })
+            .and_then(|_| Settings::parse(&new))
             .map_err(|why| refuse(&why))?;
         let is_same = old.as_deref() == Some(new.as_bytes());
         Ok(if is_same {
@@ -87,6 +83,23 @@ impl Configuration {
         } else {
             Self::Install(new, old)
         })
+    }
+
+    /// What the rest of the restore goes by: product, keys and headroom are those
+    /// of the configuration that is going to be.
+    pub(super) fn staged(&self, context: &Context) -> Result<Option<Staged>> {
+        let Self::Install(text, _) = self else {
+            return Ok(None);
+        };
+        let dir = context.layout.run_dir();
+        let path = dir.join("restore.toml");
+        std::fs::create_dir_all(&dir)
+            .and_then(|()| files::replace(&path, text.as_bytes(), 0o600, Durable::No))
+            .map_err(|why| Failure::io(format_args!("{}: write", path.display()), why))?;
+        Ok(Some(Staged {
+            context: context.with_config(&path),
+            path,
+        }))
     }
 
     /// Writes it, and keeps what was there as `deploy.toml.before-restore`.
@@ -129,6 +142,21 @@ impl Configuration {
                 "The configuration is the backup's now, with this device's store; the one before is beside it (.before-restore). Run op-dbus-stage prepare, and bring the initramfs up to date (dracut --force)."
             }
         }
+    }
+}
+
+/// A configuration that is gone by and not installed yet. Its file lasts as long
+/// as this, and never longer than the boot.
+#[derive(Debug)]
+pub(super) struct Staged {
+    /// The context with it.
+    pub(super) context: Context,
+    path: PathBuf,
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 

@@ -84,8 +84,15 @@ fn is_used(record: &Record) -> bool {
     record.deployments().next().is_some() || !record.quarantine.entries().is_empty() || has_booted
 }
 
-/// Whether the last thing that happened is that this backup was restored.
+/// Whether the last thing that happened is that this backup was restored. A boot
+/// since then may not be in the log yet, but it is in the record.
 fn is_restored(context: &Context, record: &Record, contents: &Contents) -> Result<bool> {
+    let has_booted = contents.record().is_none_or(|(then, _)| {
+        (&record.last_boot, &record.attempts) != (&then.last_boot, &then.attempts)
+    });
+    if has_booted {
+        return Ok(false);
+    }
     let log = AuditLog::new(&context.layout);
     let mut last: Option<Line> = None;
     log.salvage(|line| last = Some(line.clone()))

@@ -63,18 +63,20 @@ pub(crate) fn run(context: &Context, args: &Restore) -> Result<Exit> {
         return already(context, &contents);
     }
     let configuration = Configuration::compare(context, &contents, args.configuration)?;
-    keys::trust(context, &contents, &args.trust_key)?;
-    let found = releases::find(context, args, &contents, &wanted)?;
+    let staged = configuration.staged(context)?;
+    let by = staged.as_ref().map_or(context, |staged| &staged.context);
+    keys::trust(by, &contents, &args.trust_key)?;
+    let found = releases::find(by, args, &contents, &wanted)?;
     let streams = unpack::choose(&contents, &wanted);
-    unpack::require_space(context, &streams)?;
+    unpack::require_space(by, &streams)?;
 
     let mut received = Vec::new();
     for release in &found.in_order {
-        received.push(receive::bring_in(context, &release.manifest, &interrupt)?);
+        received.push(receive::bring_in(by, &release.manifest, &interrupt)?);
     }
     let incoming = Incoming::lock(context)?;
     incoming.clear()?;
-    unpack::require_space(context, &streams)?;
+    unpack::require_space(by, &streams)?;
     let area = incoming.area("restore")?;
     file.seek(SeekFrom::Start(0))
         .map_err(|why| Failure::io(args.file.display(), why))?;
@@ -109,6 +111,9 @@ pub(crate) fn run(context: &Context, args: &Restore) -> Result<Exit> {
     fresh::clear_marks(context);
     drop(session);
     drop(area);
+    if by.config_path() != context.config_path() {
+        context.take_warnings(by);
+    }
     context.print(&report(
         &contents,
         &record,

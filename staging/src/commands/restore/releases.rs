@@ -60,7 +60,7 @@ pub(super) fn find(
         let version = choices.get(index).map(|choice| &choice.version);
         if let Some(one) = wanted.iter().find(|one| Some(&one.version) == version) {
             let why = format!(
-                "none of its streams that are there can be used without what it builds on: {}",
+                "what its stream builds on is neither here nor to be had, needs {}",
                 needs(contents, &one.version)
             );
             missing.push((one, why));
@@ -143,7 +143,7 @@ fn find_one(
 ) -> Result<std::result::Result<Release, String>> {
     let version = &wanted.version;
     free_name(version)?;
-    let mut why = format!("there is no {}", needs(contents, version));
+    let mut why = format!("needs {}", needs(contents, version));
     for dir in &args.releases {
         let manifest = dir.join(format!("{version}.json"));
         let signed = match Signed::read(&manifest, keyring) {
@@ -166,7 +166,7 @@ fn find_one(
         let there: Vec<_> = streams.filter(|stream| beside(&stream.file)).collect();
         if there.is_empty() && !present.contains(version) {
             why = format!(
-                "beside {} there is no {}",
+                "{} is there and no stream beside it, needs {}",
                 manifest.display(),
                 needs(contents, version)
             );

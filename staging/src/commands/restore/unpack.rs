@@ -81,15 +81,15 @@ pub(super) fn require_space(context: &Context, chosen: &[Chosen<'_>]) -> Result<
     let settings = Settings::load(context)?;
     let filesystem = found.f_blocks.saturating_mul(found.f_frsize);
     let available = found.f_bavail.saturating_mul(found.f_frsize);
-    let kept = headroom(filesystem, settings.headroom_mib);
+    let reserved = headroom(filesystem, settings.headroom_mib);
     let needed = chosen.iter().map(|one| {
-        let content = one.held.content;
-        content
-            .saturating_add(content / CONTENT_PART)
+        let bytes = one.held.content;
+        bytes
+            .saturating_add(bytes / CONTENT_PART)
             .saturating_add(one.held.commands.saturating_mul(COMMAND))
     });
     let needed = needed.fold(0, u64::saturating_add);
-    if available >= needed.saturating_add(kept) {
+    if available >= needed.saturating_add(reserved) {
         return Ok(());
     }
     Err(Failure::new(
@@ -98,7 +98,7 @@ pub(super) fn require_space(context: &Context, chosen: &[Chosen<'_>]) -> Result<
         format_args!(
             "the backup's overlays need about {}, and {} are kept free for the running system, but the store has {} left",
             size(needed),
-            size(kept),
+            size(reserved),
             size(available)
         ),
         "make the store's file system larger, or lower [receive] headroom_mib",

@@ -77,8 +77,10 @@ fn all_three_roles_come_back_with_their_counts() {
     ];
     other.result(&args, "already-restored");
     assert_eq!(other.snapshot(), settled);
-    // Once something has happened, it is a device like any other.
-    other.result(&["pin", "v1.0.0"], "pinned");
+    // Once something has happened, it is a device like any other: a boot, which no
+    // log has yet.
+    let mut other = other;
+    other.boot();
     other.run(&args).failed(8, "the device is in use");
     device.run(&args).failed(8, "the device is in use");
     device.boot();
@@ -104,7 +106,7 @@ fn a_release_that_is_missing_is_named_and_nothing_is_restored() {
         bring(file);
     }
     // The delta is there, and what it builds on is not.
-    restore(&other, &file, &with).failed(7, "v1.0.0 (fallback): there is no v1.0.0.json");
+    restore(&other, &file, &with).failed(7, "v1.0.0 (fallback): needs v1.0.0.json");
     restore(&other, &file, &[&with[..], &["--partial"]].concat()).failed(7, "nothing was restored");
     assert_eq!(other.snapshot(), before);
     for file in ["v1.0.0.json", "v1.0.0.json.asc"] {
@@ -191,6 +193,13 @@ fn the_configuration_comes_at_a_word_and_leaves_the_store_where_it_is() {
         return;
     };
     let own = fs::read_to_string(device.layout.config()).unwrap();
+    let place = "\nkeys = \"/etc/elsewhere\"\n";
+    let own = own.replacen("\n[receive]\n", &format!("\n[receive]{place}"), 1);
+    fs::rename(
+        device.path("root/etc/op-dbus/keys.d"),
+        device.path("root/etc/elsewhere"),
+    )
+    .unwrap();
     let text = format!("{own}\n[health]\ntimeout_seconds = 77\n");
     fs::write(device.layout.config(), &text).unwrap();
     let file = device.path("b2");
@@ -210,7 +219,21 @@ fn the_configuration_comes_at_a_word_and_leaves_the_store_where_it_is() {
 
     let other = Device::new().unwrap();
     let before = fs::read_to_string(other.layout.config()).unwrap();
-    let restored = other.result(&[&args[..], &["--configuration"]].concat(), "restored");
+    let with = [&args[..], &["--configuration"]].concat();
+    // By the rules of the configuration that is going to be.
+    other
+        .run(&with)
+        .failed(3, "etc/elsewhere: holds no release key");
+    assert_eq!(fs::read_to_string(other.layout.config()).unwrap(), before);
+    keys().export("release", &other.path("root/etc/elsewhere.asc"));
+    fs::create_dir(other.path("root/etc/elsewhere")).unwrap();
+    fs::rename(
+        other.path("root/etc/elsewhere.asc"),
+        other.path("root/etc/elsewhere/r.asc"),
+    )
+    .unwrap();
+    let restored = other.result(&with, "restored");
+    assert!(!other.path("run/op-dbus/restore.toml").exists());
     assert_eq!(restored["configuration"], "installed");
     let after = fs::read_to_string(other.layout.config()).unwrap();
     let device_of = |text: &str| {
