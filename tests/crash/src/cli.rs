@@ -68,13 +68,13 @@ struct How {
     /// Chooses the states: the same seed and recording, the same states
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Workers at once [default: the number of cores]; 1 where the kernel refuses two mounts of one UUID (before 6.7)
+    /// Workers at once [default: two for each core, as they wait half of the time]; 1 where the kernel refuses two mounts of one UUID (before 6.7)
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
     /// Stop after so many states with violations
     #[arg(long, value_name = "N", default_value_t = 10)]
     max_violations: usize,
-    /// Every Nth state is booted twice, and the interrupted command is run again; 0 for none
+    /// Every Nth state is booted twice, shown to verify and audit verify, and the interrupted command is run again; 0 for none
     #[arg(long, value_name = "N", default_value_t = 8)]
     again: u64,
     /// Every Nth state loses power again, at 24 moments of its recovery; 0 for none

@@ -356,6 +356,41 @@ fn an_altered_version_is_told_of_and_may_be_away_while_it_is_mended() {
 }
 
 #[test]
+fn what_a_try_left_is_set_aside_as_it_was() {
+    let mut facts = staged();
+    let anew: &[(&'static str, &'static str)] = &[OWN];
+    let failed: &'static str = "v1.1.0.failed";
+    let with = |content: &str| {
+        let mut seen = sight(&staged());
+        let files = BTreeMap::from([(OWN.0.to_owned(), content.to_owned())]);
+        seen.uppers.insert(failed.to_owned(), files);
+        seen
+    };
+    // It need not be there yet.
+    facts.trial_overlay(B, anew);
+    assert_eq!(checks(&between(&facts, None), &sight(&facts)), [""; 0]);
+    assert_eq!(checks(&between(&facts, None), &with(OWN.1)), [""; 0]);
+    assert_eq!(checks(&between(&facts, None), &with("half")), ["overlay"]);
+    // The user wrote something, and waited for it.
+    facts.failed_with(B, &[(OWN.0, "by the try")], anew);
+    let later = |twice| Between {
+        boots: (2, 2),
+        twice,
+        ..between(&facts, None)
+    };
+    assert_eq!(checks(&between(&facts, None), &sight(&facts)), ["overlay"]);
+    assert_eq!(checks(&between(&facts, None), &with("by the try")), [""; 0]);
+    assert_eq!(checks(&between(&facts, None), &with(OWN.1)), ["overlay"]);
+    // The next try's takes its place, unless power went before that was durable.
+    let found = |twice, content| checks(&later(twice), &with(content)).contains(&"overlay".into());
+    assert!(found(false, "by the try"));
+    assert!(!found(false, OWN.1));
+    assert!(!found(true, "by the try"));
+    assert!(!found(true, OWN.1));
+    assert!(found(true, "half"));
+}
+
+#[test]
 fn before_there_is_a_store_nothing_need_be_there_and_nothing_may_run() {
     let nothing = crate::story::before();
     let mut seen = Observation {
