@@ -15,8 +15,8 @@ pub(crate) struct Prune {
     /// Tell what would be deleted, and delete nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Called by the boot after a bless: does nothing if [prune] after_bless is
-    /// false, nothing was blessed, or another run is busy
+    /// As the boot calls it after a bless: unless that is switched off in [prune],
+    /// nothing was blessed, or another run is busy
     #[arg(long, hide = true, conflicts_with = "source")]
     pub(crate) after_bless: bool,
     #[command(flatten)]

@@ -106,7 +106,10 @@ fn use_it(device: &Device, dice: &mut Dice) {
             0 => {
                 let _ = fs::remove_file(file);
             }
-            _ => fs::write(file, noise(dice.below(8 << 10) as usize)).unwrap(),
+            _ => {
+                let length = usize::try_from(dice.below(8 << 10)).unwrap();
+                fs::write(file, noise(length)).unwrap();
+            }
         }
     }
     fs::write(top.join("edited"), noise(3000)).unwrap();
@@ -236,9 +239,9 @@ fn two_hundred_upgrades() {
         let last = some.last().unwrap();
         let mut times: Vec<_> = some.iter().map(|row| row.activation_us).collect();
         times.sort_unstable();
-        let ms = |us: u64| us as f64 / 1000.0;
+        let ms = |us: u64| format!("{}.{}", us / 1000, us % 1000 / 100);
         println!(
-            "| {}–{} | {} | {} | {} | {} | {:.1}, {:.1} |",
+            "| {}–{} | {} | {} | {} | {} | {}, {} |",
             index * 40 + 1,
             index * 40 + some.len(),
             last.mounts,

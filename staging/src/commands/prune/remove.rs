@@ -164,9 +164,12 @@ fn remove(path: &Path, reserve: &Reserve) -> Result<()> {
             ));
         }
     };
-    let remove = || match is_dir {
-        true => op_dbus_btrfs::delete_subvolume(path).map_err(|why| why.source),
-        false => fs::remove_file(path),
+    let remove = || {
+        if is_dir {
+            op_dbus_btrfs::delete_subvolume(path).map_err(|why| why.source)
+        } else {
+            fs::remove_file(path)
+        }
     };
     // Without room for metadata each deletion borrows from what Btrfs keeps for
     // that, and after some of them nothing is left of it until the next commit
