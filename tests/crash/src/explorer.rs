@@ -73,6 +73,8 @@ pub struct Explorer {
     signed: Signed,
     /// Locked by each explorer while it has anything mounted.
     turns: File,
+    /// Locked while one waits for that.
+    gate: File,
 }
 
 impl Explorer {
@@ -87,14 +89,11 @@ impl Explorer {
         let releases = recording.prepared.releases();
         let versions = recording.prepared.digests.keys();
         let signed = check::signed(&releases, versions).at("read", &releases)?;
-        let turns = place.parent().unwrap_or(place).join("turns");
-        let turns = File::options()
-            .create(true)
-            .append(true)
-            .open(&turns)
-            .at("open", &turns)?;
+        // Files that every explorer of the recording has.
+        let lock = |path: PathBuf| File::open(&path).at("open", &path);
         Ok(Self {
-            turns,
+            turns: lock(recording.prepared.disk())?,
+            gate: lock(certificate)?,
             signed,
             files: recording.files(),
             recording,
@@ -105,21 +104,30 @@ impl Explorer {
 
     /// Explores a state. An error is the host's fault.
     pub fn explore(&mut self, state: &State, depth: Depth) -> io::Result<Outcome> {
-        flock(&self.turns, FlockOperation::LockShared)?;
+        self.wait_for_turn(state, depth)?;
         let outcome = self.explore_in_turn(state, depth);
         flock(&self.turns, FlockOperation::Unlock)?;
         outcome
     }
 
-    /// Waits until no other explorer has anything mounted: prune keeps what an
-    /// overlay anywhere on the host seems to need, by the names of its layers.
-    fn be_alone_for(&self, step: &Step) -> io::Result<()> {
-        match step.command() {
-            Some(words) if words.first().is_some_and(|word| word == "prune") => {
-                Ok(flock(&self.turns, FlockOperation::LockExclusive)?)
-            }
-            _ => Ok(()),
-        }
+    /// Where prune is to be run again, waits until no other explorer has anything
+    /// mounted: it keeps what an overlay anywhere on the host seems to need, by the
+    /// names of its layers.
+    fn wait_for_turn(&self, state: &State, depth: Depth) -> io::Result<()> {
+        let command = self.recording.in_flight(state).and_then(Step::command);
+        let is_prune = command
+            .and_then(<[String]>::first)
+            .is_some_and(|word| word == "prune");
+        let kind = if is_prune && depth != Depth::Boot {
+            FlockOperation::LockExclusive
+        } else {
+            FlockOperation::LockShared
+        };
+        // Who waits here has nothing mounted, and who comes later waits as well.
+        flock(&self.gate, FlockOperation::LockExclusive)?;
+        flock(&self.turns, kind)?;
+        flock(&self.gate, FlockOperation::Unlock)?;
+        Ok(())
     }
 
     fn explore_in_turn(&mut self, state: &State, depth: Depth) -> io::Result<Outcome> {
@@ -163,7 +171,6 @@ impl Explorer {
         self.boot(&later, depth, outcome)?;
         if let Some(step) = recording.in_flight(state) {
             if outcome.violations.is_empty() {
-                self.be_alone_for(step)?;
                 let watch = Watch::own();
                 let before = outcome.ran.len();
                 let found = check::rerun(step, &later, &self.host, &mut outcome.ran)?;

@@ -65,10 +65,10 @@ fn check(store: &Path, version: &str, signed: &Signed) -> Result<(), String> {
             return Err(format!("{version}{suffix} is not the release's"));
         }
     }
-    match is_known(&store.join("deploy").join(version), &receipt.identity) {
-        true => Ok(()),
-        false => Err("another subvolume than the receipt's".to_owned()),
+    if is_known(&store.join("deploy").join(version), &receipt.identity) {
+        return Ok(());
     }
+    Err("another subvolume than the receipt's".to_owned())
 }
 
 /// Whether a subvolume is the one that was published.

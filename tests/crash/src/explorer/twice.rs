@@ -98,9 +98,6 @@ impl Explorer {
         if ran.succeeded() {
             recorder.mark(Mark::Acknowledged(BOOT));
         }
-        if let Some(step) = recording.in_flight(state) {
-            self.be_alone_for(step)?;
-        }
         if let Some(words) = recording.in_flight(state).and_then(to_run_again) {
             recorder.mark(Mark::Begin(COMMAND));
             if self.host.stage(words)?.succeeded() {

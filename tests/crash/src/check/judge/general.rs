@@ -56,7 +56,7 @@ fn unknown(before: &Facts, after: &Facts, seen: &Observation) -> Vec<Violation> 
     let plans = seen.plans.iter().filter(|name| !is_plan(name));
     let plans = plans.map(|name| Violation::new("plans", "no such plan", name));
     let is_known = |name: &str| before.knows_overlay(name) || after.knows_overlay(name);
-    let aside = |name: &&String| name.ends_with(".old") || name.ends_with(".failed");
+    let aside = |name: &&String| [".old", ".failed"].iter().any(|end| name.ends_with(end));
     let aside = seen.uppers.keys().filter(aside);
     let overlays = aside.filter(|name| !is_known(name));
     let overlays = overlays.map(|name| Violation::new("overlay", "no such overlay", name));

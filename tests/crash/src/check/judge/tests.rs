@@ -149,6 +149,7 @@ fn unsound(seen: &mut Observation, versions: &[&str]) {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "it is a table")]
 fn every_check_can_fail() {
     type Change = fn(&mut Observation);
     macro_rules! record {
