@@ -66,8 +66,7 @@ pub(crate) fn at(mountinfo: &str, point: &Path) -> Option<Mount> {
     mountinfo
         .lines()
         .filter_map(Mount::parse)
-        .filter(|mount| mount.point == point)
-        .next_back()
+        .rfind(|mount| mount.point == point)
 }
 
 /// The mount that a path lies in: the longest mount point above it, and of mounts

@@ -6,13 +6,16 @@
 //! | [`before`] | what a boot will make of it |
 //! | [`brings`] | its units and what else the host takes from it; by the boot's own rules |
 //! | [`links`] | the host's links into it |
-//! | [`running`] | its mounts, services and names, and whether it is blessed |
+//! | [`running`] | of one that runs: its mounts, and what of it the host took |
+//! | [`services`], [`verdict`] | its units and bus names; whether it is blessed |
 
 mod before;
 mod brings;
 mod content;
 mod links;
 mod running;
+mod services;
+mod verdict;
 
 use op_dbus_activator::activation::Activation;
 use op_dbus_activator::config::Config;

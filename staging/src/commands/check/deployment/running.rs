@@ -1,23 +1,16 @@
-//! Whether the version that runs is all there: mounts, services, names, verdict.
+//! Whether the version that runs is all there: its mounts, and what of it the host took.
 
 use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::process::Command;
 
-use op_dbus_activator::activation::{Activation, Source};
 use op_dbus_activator::identity::{self, Check};
 use op_dbus_activator::overlay::{self, word};
-use op_dbus_bootstate::record::Next;
-use op_dbus_bootstate::{Deployment, Record, Slot};
 use op_dbus_integration::report::Report;
-use op_dbus_integration::units;
 
-use super::Case;
+use super::{Case, services, verdict};
 use crate::commands::check::host::Host;
-use crate::commands::check::target::systemd::{self, PATIENCE, Unit};
 use crate::error::Exit;
 use crate::findings::Findings;
-use crate::limited;
 use crate::mountinfo::{self, Mount};
 
 const REBOOT: &str = "reboot; why it came so, tells: journalctl -b -g op-dbus";
@@ -35,16 +28,8 @@ pub(super) fn check(host: &Host, case: &Case, findings: &mut Findings) {
         degraded(word, findings);
     }
     imported(host, findings);
-    if host.has_systemd() {
-        services(host, case, findings);
-        names(&case.config.health.bus_names, findings);
-    } else {
-        findings.info(
-            "services",
-            "systemd does not run here: units and names are not looked at",
-        );
-    }
-    verdict(
+    services::check(host, case, findings);
+    verdict::check(
         host,
         activation,
         &case.deployment,
@@ -223,261 +208,10 @@ fn imported(host: &Host, findings: &mut Findings) {
     }
 }
 
-/// The version's units, and those that decide over health.
-fn services(host: &Host, case: &Case, findings: &mut Findings) {
-    let sysroot = &host.context.layout.sysroot;
-    // What is refused was told above.
-    let brought = units::read(sysroot, &case.config.mounts.lower, &mut Vec::new());
-    let wanted = &case.config.health.units;
-    let mut names = wanted.clone();
-    for unit in &brought.units {
-        let is_template = unit.name.contains("@.");
-        if !is_template && !names.contains(&unit.name) {
-            names.push(unit.name.clone());
-        }
-    }
-    if names.is_empty() {
-        return;
-    }
-    match systemd::units(&names) {
-        Ok(units) => judge(&units, &names, wanted, findings),
-        Err(why) => findings.warning(
-            "services",
-            format!("systemctl {why}"),
-            "is systemd alive? journalctl -b",
-        ),
-    }
-}
-
-fn judge(units: &[Unit], names: &[String], wanted: &[String], findings: &mut Findings) {
-    let mut active = 0;
-    for (name, unit) in names.iter().zip(units) {
-        let counts = wanted.contains(name);
-        let log = format!("journalctl -b -u {name}");
-        match (unit.load.as_str(), unit.active.as_str()) {
-            (_, "active") => active += 1,
-            ("masked", _) => findings.warning(
-                "services",
-                format!("{name} is masked"),
-                format!("systemctl unmask {name}, then: systemctl start {name}"),
-            ),
-            ("not-found", _) if counts => findings.error(
-                Exit::Configuration,
-                "services",
-                format!("{name} decides over health, and there is no such unit"),
-                "correct [health] units of the configuration, or take a release that brings it",
-            ),
-            (_, "activating" | "reloading") => {
-                findings.warning("services", format!("{name} is still starting"), log);
-            }
-            (_, "failed") => {
-                findings.error(Exit::Failure, "services", format!("{name} has failed"), log);
-            }
-            (_, state) if counts => findings.error(
-                Exit::Failure,
-                "services",
-                format!("{name} is {state}, and decides over health"),
-                format!("systemctl start {name}; why it is not, tells: {log}"),
-            ),
-            // Units that do something once, and what nothing has asked for yet.
-            _ => {}
-        }
-    }
-    if active > 0 {
-        findings.ok(
-            "services",
-            format!("{active} of {} active", super::counted(names.len(), "unit")),
-        );
-    }
-}
-
-/// Names that must be owned on the system bus.
-fn names(wanted: &[String], findings: &mut Findings) {
-    if wanted.is_empty() {
-        return;
-    }
-    let mut command = Command::new("busctl");
-    command.args([
-        "--system",
-        "--no-pager",
-        "--no-legend",
-        "--acquired",
-        "list",
-    ]);
-    let said = match limited::said(&mut command, PATIENCE) {
-        Ok(said) if said.status.success() => said.text,
-        Ok(_) => {
-            return findings.error(
-                Exit::Failure,
-                "names",
-                "the system bus does not answer",
-                "systemctl status dbus",
-            );
-        }
-        Err(why) => {
-            return findings.info("names", format!("not looked at: busctl {why}"));
-        }
-    };
-    owned(&said, wanted, findings);
-}
-
-/// Lines begin with a name.
-fn owned(list: &str, wanted: &[String], findings: &mut Findings) {
-    let owned: Vec<_> = list
-        .lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
-    for name in wanted {
-        if owned.contains(&name.as_str()) {
-            findings.ok("names", format!("{name} is owned"));
-        } else {
-            findings.error(
-                Exit::Failure,
-                "names",
-                format!("{name} is owned by nobody on the system bus"),
-                "does its service run, and does the policy let it? journalctl -b -u dbus",
-            );
-        }
-    }
-}
-
-/// Whether it is blessed, or what that waits for.
-fn verdict(
-    host: &Host,
-    activation: &Activation,
-    deployment: &Deployment,
-    record: Option<&Record>,
-    findings: &mut Findings,
-) {
-    if activation.source == Source::CommandLine || !activation.counted {
-        return findings.info(
-            "blessed",
-            "this boot is not counted: it is neither blessed nor condemned",
-        );
-    }
-    let Some(record) = record else { return };
-    let judged = record
-        .last_boot
-        .as_ref()
-        .filter(|last| Some(last.boot_id) == activation.boot_id)
-        .and_then(|last| last.verdict);
-    match judged {
-        Some(Next::Reboot) => {
-            return findings.error(
-                Exit::Failure,
-                "blessed",
-                "it was judged unhealthy in this boot",
-                "reboot: another choice is next. Why: op-dbus-stage audit log -n 3",
-            );
-        }
-        Some(Next::StayUp) => {
-            return findings.error(
-                Exit::Failure,
-                "blessed",
-                "it was judged unhealthy, and nothing better is left",
-                "receive and stage a version that works. Why: op-dbus-stage audit log -n 3",
-            );
-        }
-        None => {}
-    }
-    let is_good = record
-        .good
-        .as_ref()
-        .is_some_and(|good| good.digest == deployment.digest);
-    if is_good && record.good_unblessed == 0 {
-        return findings.ok(
-            "blessed",
-            "it is the good version, and this boot is blessed",
-        );
-    }
-    let waits_for = if host.has_systemd() {
-        systemd::units(&WAITS).map_or_else(|why| format!("systemctl {why}"), |units| waits(&units))
-    } else {
-        "systemd does not run here, so nothing blesses it by itself".to_owned()
-    };
-    let role = match activation.slot {
-        Some(Slot::Trial) => "it is on trial and not blessed yet",
-        _ => "this boot is not blessed yet",
-    };
-    findings.warning(
-        "blessed",
-        format!("{role}: {waits_for}"),
-        "wait, and check again; by hand: op-dbus-stage bless, or op-dbus-stage condemn --reboot",
-    );
-}
-
-/// What stands between a boot and its bless, in order.
-const WAITS: [&str; 4] = [
-    "op-dbus.target",
-    "op-dbus-health.service",
-    "boot-complete.target",
-    "op-dbus-bless.service",
-];
-
-fn waits(units: &[Unit]) -> String {
-    match units.iter().find(|unit| unit.active != "active") {
-        Some(unit) => format!(
-            "waits for {}, which is {} ({})",
-            unit.id, unit.active, unit.sub
-        ),
-        None => "everything it waits for is done".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::check::testing::{bad, found};
-    use crate::findings::Severity;
-
-    fn unit(id: &str, load: &str, active: &str) -> Unit {
-        Unit {
-            id: id.to_owned(),
-            load: load.to_owned(),
-            active: active.to_owned(),
-            sub: "x".to_owned(),
-        }
-    }
-
-    #[test]
-    fn units_are_judged_by_whether_they_decide() {
-        for (load, active, decides, expected) in [
-            ("loaded", "active", true, None),
-            ("loaded", "activating", true, Some(Severity::Warning)),
-            ("loaded", "failed", false, Some(Severity::Error)),
-            ("loaded", "inactive", false, None),
-            ("loaded", "inactive", true, Some(Severity::Error)),
-            ("not-found", "inactive", true, Some(Severity::Error)),
-            ("masked", "inactive", false, Some(Severity::Warning)),
-        ] {
-            let name = ["a.service".to_owned()];
-            let wanted = if decides { &name[..] } else { &[] };
-            let told =
-                bad(|findings| judge(&[unit("a.service", load, active)], &name, wanted, findings));
-            let severity = told.first().map(|(severity, _)| *severity);
-            assert_eq!(severity, expected, "{load} {active} {decides}");
-        }
-    }
-
-    #[test]
-    fn names_are_owned_or_not() {
-        let list = "org.a 1 app root :1.2 app.service - -\n:1.2 1 app\n";
-        let wanted = ["org.a".to_owned(), "org.b".to_owned()];
-        let told = found(|findings| owned(list, &wanted, findings));
-        let severities: Vec<_> = told.iter().map(|(severity, _)| *severity).collect();
-        assert_eq!(severities, [Severity::Ok, Severity::Error]);
-    }
-
-    #[test]
-    fn what_a_bless_waits_for_is_the_first_thing_missing() {
-        let units = [
-            unit("a", "loaded", "active"),
-            unit("b", "loaded", "activating"),
-            unit("c", "loaded", "inactive"),
-        ];
-        assert_eq!(waits(&units), "waits for b, which is activating (x)");
-        assert!(waits(&units[..1]).contains("is done"));
-    }
+    use crate::commands::check::testing::bad;
 
     #[test]
     fn an_overlay_is_over_its_lowest_layer() {

@@ -1,11 +1,15 @@
-//! Space: for the next version, and for the metadata of everything.
+//! Space: for the next version, for the metadata of everything, and in reserve.
+
+use op_dbus_activator::reserve::{PARTS, Reserve};
 
 use crate::commands::check::host::Host;
 use crate::commands::receive::headroom;
 use crate::deployments::Deployments;
 use crate::error::Exit;
 use crate::findings::Findings;
+use crate::reserve;
 use crate::settings::Settings;
+use crate::settings::prune::Prune;
 
 use super::store;
 
@@ -20,7 +24,7 @@ fn mib(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20)
 }
 
-/// Looks at both.
+/// Looks at all of it.
 pub(crate) fn check(host: &Host, settings: &Settings, findings: &mut Findings) {
     let place = &host.context.layout.store;
     let found = match rustix::fs::statvfs(place) {
@@ -38,6 +42,30 @@ pub(crate) fn check(host: &Host, settings: &Settings, findings: &mut Findings) {
     data(free, kept, largest.unwrap_or(0), findings);
     if let Some(allocation) = Allocation::read(host) {
         metadata(&allocation, findings);
+    }
+    if let Ok(prune) = Prune::load(&host.context) {
+        let kept = Reserve::new(&host.context.layout);
+        let is_there = |part: &u8| kept.part(*part).symlink_metadata().is_ok();
+        let parts = (0..PARTS).filter(is_there).count();
+        reserve(parts, reserve::size(size, prune.reserve_mib), findings);
+    }
+}
+
+/// What a full disk lives on.
+fn reserve(parts: usize, wanted: u64, findings: &mut Findings) {
+    if wanted == 0 {
+        findings.info(
+            "reserve",
+            "none is wanted: a full disk may fail to count a boot",
+        );
+    } else if parts < usize::from(PARTS) {
+        findings.warning(
+            "reserve",
+            format!("{parts} of its {PARTS} parts are there: a full disk may fail to count a boot"),
+            "make them anew, once there is room: op-dbus-stage prune",
+        );
+    } else {
+        findings.ok("reserve", format!("{} MiB for a full disk", wanted >> 20));
     }
 }
 
@@ -144,7 +172,7 @@ fn metadata(allocation: &Allocation, findings: &mut Findings) {
 mod tests {
     use super::*;
     use crate::commands::check::testing::{bad, found};
-    use crate::findings::Severity::{Error, Ok, Warning};
+    use crate::findings::Severity::{Error, Info, Ok, Warning};
 
     const MIB: u64 = 1 << 20;
 
@@ -160,6 +188,14 @@ mod tests {
         ] {
             let told = found(|findings| data(free * MIB, 64 * MIB, largest * MIB, findings));
             assert_eq!(told[0].0, expected, "{free} {largest}");
+        }
+    }
+
+    #[test]
+    fn a_reserve_that_was_used_is_told() {
+        for (parts, wanted, expected) in [(4, MIB, Ok), (3, MIB, Warning), (0, 0, Info)] {
+            let told = found(|findings| super::reserve(parts, wanted, findings));
+            assert_eq!(told[0].0, expected, "{parts} {wanted}");
         }
     }
 

@@ -19,8 +19,11 @@ fn said(text: &str) -> Said {
     }
 }
 
-/// What a healthy image holds, by path.
-fn healthy() -> Vec<(String, Vec<u8>)> {
+/// Contents by path.
+type Files = Vec<(String, Vec<u8>)>;
+
+/// What a healthy image holds.
+fn healthy() -> Files {
     let path = |path: &[u8]| String::from_utf8(path.to_vec()).unwrap();
     vec![
         (ACTIVATOR[1..].to_owned(), b"activator".to_vec()),
@@ -136,7 +139,7 @@ fn images_of_all_formats_are_read() {
 fn what_an_image_lacks_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let host = device(dir.path());
-    let with = |change: &dyn Fn(&mut Vec<(String, Vec<u8>)>)| {
+    let with = |change: &dyn Fn(&mut Files)| {
         let mut files = healthy();
         change(&mut files);
         put(dir.path(), "root/boot/initrd.img-6.1", archive(&files));
