@@ -102,14 +102,11 @@ fn use_it(device: &Device, dice: &mut Dice) {
     fs::create_dir_all(&mine).unwrap();
     for _ in 0..20 {
         let file = mine.join(dice.below(MINE).to_string());
-        match dice.below(4) {
-            0 => {
-                let _ = fs::remove_file(file);
-            }
-            _ => {
-                let length = usize::try_from(dice.below(8 << 10)).unwrap();
-                fs::write(file, noise(length)).unwrap();
-            }
+        if dice.below(4) == 0 {
+            let _ = fs::remove_file(file);
+        } else {
+            let length = usize::try_from(dice.below(8 << 10)).unwrap();
+            fs::write(file, noise(length)).unwrap();
         }
     }
     fs::write(top.join("edited"), noise(3000)).unwrap();
