@@ -169,6 +169,16 @@ impl Guest {
         self.request(&Request::Write(write), path, within).map(drop)
     }
 
+    /// Replaces a file in the guest as a careful program does: it is on the medium
+    /// when this returns.
+    pub fn keep(&mut self, path: &str, text: &str, within: Duration) -> Result<()> {
+        let write = op_dbus_vm_guest::proto::Write {
+            path: path.to_owned(),
+            text: text.to_owned(),
+        };
+        self.request(&Request::Keep(write), path, within).map(drop)
+    }
+
     /// A text file of the guest; `None` when it can't be read.
     pub fn read(&mut self, path: &str, within: Duration) -> Result<Option<String>> {
         self.qemu.send(&Request::Read(path.to_owned()))?;

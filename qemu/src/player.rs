@@ -149,6 +149,12 @@ impl<'a> Player<'a> {
             Step::Stage(version) => self.stage(version),
             Step::Refused(refused) => self.refused(refused),
             Step::Run(run) => self.run(run),
+            Step::Keep(keep) => {
+                let within = self.patience.command;
+                self.guest()?.keep(&keep.path, &keep.text, within)?;
+                self.note(&format!("a user writes {}", keep.path));
+                Ok(())
+            }
             Step::Cut(cut) if cut.argv.is_empty() => self.cut_activation(cut),
             Step::Cut(cut) => self.cut_program(cut),
             Step::Boot(boot) => {
@@ -323,6 +329,15 @@ impl<'a> Player<'a> {
             let argv = ["op-dbus-stage", "status", "--json"];
             let exit = self.guest()?.run(&argv, within)?;
             compare("status", &exit.stdout, &expect.status)?;
+        }
+        for (path, wanted) in &expect.files {
+            let found = self.guest()?.read(path, within)?;
+            let wanted = wanted.as_str().filter(|wanted| *wanted != "null");
+            if found.as_deref() != wanted {
+                return Err(Error::Expectation(format!(
+                    "{path} holds {found:?} in place of {wanted:?}"
+                )));
+            }
         }
         if let Some(version) = &expect.bus {
             let (name, path) = ("org.opdbus.Demo", "/org/opdbus/Demo");

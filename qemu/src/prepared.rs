@@ -140,6 +140,6 @@ fn good(version: &str) -> Expect {
             ("/trial".to_owned(), json!(null)),
         ]
         .into(),
-        bus: None,
+        ..Expect::default()
     }
 }

@@ -54,6 +54,8 @@ pub enum Step {
     Refused(Refused),
     /// Runs a program in the guest.
     Run(Run),
+    /// A user writes a file, and waits until it is on the medium.
+    Keep(Keep),
     /// Runs a program and cuts the power at a moment.
     Cut(Cut),
     /// Boots with something changed.
@@ -84,6 +86,16 @@ pub struct Run {
     /// What its output (both streams) must contain.
     #[serde(default)]
     pub says: Option<String>,
+}
+
+/// [`Step::Keep`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keep {
+    /// Absolute path in the guest.
+    pub path: String,
+    /// All that the file holds from then on.
+    pub text: String,
 }
 
 /// [`Step::Refused`]: afterwards the store holds what it held, status tells
@@ -188,6 +200,10 @@ pub struct Expect {
     /// Of `op-dbus-stage status --json`.
     #[serde(default)]
     pub status: BTreeMap<String, Value>,
+    /// What files hold, to the last byte, by their absolute paths; `null`: there
+    /// is none.
+    #[serde(default)]
+    pub files: BTreeMap<String, Value>,
     /// The version that the demo service answers over the system bus.
     #[serde(default)]
     pub bus: Option<String>,
@@ -276,6 +292,10 @@ impl Step {
                 code: fill(&refused.code)?,
                 says: fill(&refused.says)?,
             }),
+            Self::Keep(keep) => Self::Keep(Keep {
+                path: fill(&keep.path)?,
+                text: fill(&keep.text)?,
+            }),
             Self::Cut(cut) => Self::Cut(Cut {
                 argv: fill_all(&cut.argv)?,
                 at: fill(&cut.at)?,
@@ -298,6 +318,7 @@ impl Step {
             Self::Expect(expect) => Self::Expect(Expect {
                 activation: fill_values(&expect.activation, values)?,
                 status: fill_values(&expect.status, values)?,
+                files: fill_values(&expect.files, values)?,
                 bus: expect.bus.as_deref().map(fill).transpose()?,
             }),
             Self::Damage(damage) => Self::Damage(Damage {
