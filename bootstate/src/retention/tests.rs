@@ -376,8 +376,8 @@ fn is_needed(world: &World, candidate: &Candidate) -> bool {
     let Some(record) = &world.record else {
         return true;
     };
-    let named = [&world.mounted, &world.pinned, &world.parents];
-    let mut names: Vec<&Version> = named.into_iter().flatten().collect();
+    let listed = [&world.mounted, &world.pinned, &world.parents];
+    let mut names: Vec<&Version> = listed.into_iter().flatten().collect();
     let mut contents: Vec<Digest> = Vec::new();
     let trial = record.trial.as_ref().map(|trial| &trial.deployment);
     let blessed = world.blessed.as_ref();

@@ -58,10 +58,10 @@ fn what_the_running_version_has_there_is_copied() {
     let mode = nix::sys::stat::Mode::from_bits_truncate(0o620);
     nix::unistd::mkfifo(&dir.join("fifo"), mode).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap();
-    let was = fs::metadata(dir.join("large")).unwrap();
+    let before = fs::metadata(dir.join("large")).unwrap();
 
-    let made = device.result(&["prepare"], "prepared");
-    let text = made.to_string();
+    let prepared = device.result(&["prepare"], "prepared");
+    let text = prepared.to_string();
     assert!(text.contains("shared path var/lib/db"), "{text}");
     assert!(text.contains("1 sockets and devices"), "{text}");
 
@@ -89,7 +89,7 @@ fn what_the_running_version_has_there_is_copied() {
     assert_eq!(large.mode() & 0o7777, 0o4640);
     assert_eq!(
         (large.mtime(), large.mtime_nsec()),
-        (was.mtime(), was.mtime_nsec())
+        (before.mtime(), before.mtime_nsec())
     );
     assert_eq!(attribute(&copy.join("large")).as_deref(), Some(&b"yes"[..]));
     assert_eq!(fs::read(copy.join("large")).unwrap(), vec![7; 3 << 20]);

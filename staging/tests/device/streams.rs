@@ -188,9 +188,7 @@ fn a_full_disk_is_told_before_and_in_the_middle_and_left_as_it_was() {
         manifest.streams[0].content_bytes = 0;
         manifest.tree.entries = 1;
     });
-    device
-        .run(&["receive", &big.stream(0)])
-        .failed(11, "");
+    device.run(&["receive", &big.stream(0)]).failed(11, "");
     nothing_remains(&device);
     device.result(&["receive", &small], "received");
 

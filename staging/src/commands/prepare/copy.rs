@@ -38,7 +38,7 @@ pub(super) struct Layers(Vec<OwnedFd>);
 
 impl Layers {
     /// Those of the layers that have the directory.
-    pub(super) fn open(layers: &[PathBuf], path: &str) -> io::Result<Self> {
+    pub(super) fn open(layers: &[PathBuf], path: &str) -> Self {
         let mut found = Vec::new();
         for layer in layers {
             let Ok(layer) = op_dbus_btrfs::open_dir(layer) else {
@@ -47,7 +47,7 @@ impl Layers {
             let flags = OFlags::PATH | OFlags::DIRECTORY;
             found.extend(beneath::open(&layer, path.as_bytes(), flags).ok());
         }
-        Ok(Self(found))
+        Self(found)
     }
 
     /// Clones the content of a file of the overlay from the layer it is in.

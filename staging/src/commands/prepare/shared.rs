@@ -109,7 +109,7 @@ fn make_one(
             format_args!("overlay.shared_paths: {path:?}"),
             format_args!(
                 "in the store, {} is not a subvolume",
-                target.file_name().unwrap_or_default().display()
+                target.file_name().unwrap_or_default().to_string_lossy()
             ),
             "move it away, then run the command again",
         ));
@@ -164,7 +164,7 @@ fn fill(
     let (Some(running), Some(source)) = (running, source) else {
         return Ok(Counts::default());
     };
-    let layers = Layers::open(&running.layers, path)?;
+    let layers = Layers::open(&running.layers, path);
     let target = op_dbus_btrfs::open_dir(hidden).map_err(|why| why.source)?;
     copy_tree(&source, &target, &layers)
 }
