@@ -17,6 +17,7 @@ const SCENARIOS: &[(&str, &str)] = scenarios![
     "debian" / "kernel-panics",
     "debian" / "orderly-reboot",
     "debian" / "brings",
+    "light" / "changes-travel",
     "light" / "refused",
     "light" / "cut-receive",
     "light" / "cut-stage",
