@@ -26,15 +26,14 @@ const OVER_B: [File; 8] = [
 ];
 
 /// What v1.4.0 finds of that, once the plan was carried out: the user's
-/// configuration stays, and beside it lies the version's, and the one of v1.1.0
-/// that lay there before; of the three files where the version is to win, one of
+/// configuration stays, and beside it lies the version's, in place of the one of
+/// v1.1.0 that nobody had touched; of the three files where the version is to win, one of
 /// the user's is beside the version's, the one that was removed is there again,
 /// and one has the version's mode.
-const OVER_E: [File; 8] = [
+const OVER_E: [File; 7] = [
     FOURTH,
     SECOND,
-    OF_B,
-    ("share/app/app.conf.new-1", "this is v1.4.0\n"),
+    ("share/app/app.conf.new", "this is v1.4.0\n"),
     THIRD,
     ("share/app/taken/both.mine", MY_BOTH.1),
     MY_OWNER,
