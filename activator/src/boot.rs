@@ -18,6 +18,7 @@ use crate::overlay::{PlanReport, word};
 use crate::session;
 use crate::steps::Steps;
 
+mod candidates;
 mod load;
 mod world;
 
@@ -149,6 +150,7 @@ fn decide(options: &Options, steps: &mut Steps, report: &mut Activation) -> Resu
         boot_id,
         store_read_only: store.read_only.is_some(),
         points,
+        candidates: candidates::Candidates::look(layout, &record),
         config: &config.overlay,
         degraded: Vec::new(),
         overlay: None,

@@ -16,7 +16,7 @@ pub fn of(info: &SubvolInfo) -> Identity {
 }
 
 /// The outcome of comparing a subvolume with its recorded identity.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Check {
     /// It is what was published.
     Intact,

@@ -8,6 +8,7 @@ use op_dbus_bootstate::store::Writer;
 use op_dbus_bootstate::{BootId, Deployment, Record, Slot};
 
 use super::Options;
+use super::candidates::Candidates;
 use crate::choose::{self, Unfit};
 use crate::config::{self, Mounts};
 use crate::identity::{self, Check};
@@ -24,6 +25,7 @@ pub(super) struct World<'a> {
     pub(super) boot_id: BootId,
     pub(super) store_read_only: bool,
     pub(super) points: Points,
+    pub(super) candidates: Candidates,
     pub(super) config: &'a config::Overlay,
     pub(super) degraded: Vec<String>,
     /// What is mounted as overlay, if anything is.
@@ -163,7 +165,10 @@ impl choose::World for World<'_> {
             self.points.hold(deployment).map_err(Unfit::Host)?;
         }
         let path = self.options.layout.deployment(&deployment.version);
-        let found = identity::check(&path, &deployment.identity);
+        let found = match self.candidates.of(deployment) {
+            Some(found) => found.clone(),
+            None => identity::check(&path, &deployment.identity),
+        };
         self.steps.done("identity");
         let (outcome, why) = match found {
             Check::Intact => return Ok(()),
