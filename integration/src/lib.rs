@@ -12,12 +12,14 @@
 //! | [`units`], [`dropins`] | the units of a version; the generator publishes them |
 //! | [`tmpfiles`], [`sysusers`] | the lines that systemd's programs get to see; pure |
 //! | [`policy`], [`service`] | the D-Bus files that dbus-daemon gets to see; pure |
+//! | `lines` | what the two have in common |
 //! | [`words`] | what a name of a user, a unit or a bus may look like; pure |
 //! | [`import`] | all but units, made anew below `/run` at every boot |
 //! | [`report`] | `/run/op-dbus/import.json`: what was refused, and why |
 
 pub mod dropins;
 pub mod import;
+mod lines;
 pub mod policy;
 pub mod report;
 pub mod service;

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::lines;
 use crate::words::{is_plain_path, is_user};
 
 /// Lines of one version, comments not counted.
@@ -72,23 +73,9 @@ pub enum Wish {
 
 /// Reads one file, `name` in messages; accepted lines go to `lines`.
 pub fn read(name: &str, text: &str, lines: &mut Vec<Line>, notes: &mut Vec<String>) {
-    for (number, line) in (1..).zip(text.split('\n')) {
-        let line = line.trim_matches([' ', '\t']);
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let place = format!("{name}:{number}");
-        if lines.len() >= MAX_LINES {
-            notes.push(format!(
-                "{place}: refused: more than {MAX_LINES} lines in the version; what follows is not looked at"
-            ));
-            return;
-        }
-        match parse(line) {
-            Ok(wish) => lines.push(Line { place, wish }),
-            Err(why) => notes.push(format!("{place}: refused: {why}")),
-        }
-    }
+    lines::read((name, text), MAX_LINES, lines, notes, |place, line| {
+        parse(line).map(|wish| Line { place, wish })
+    });
 }
 
 /// The text for systemd-sysusers. Only the version's own users become members of

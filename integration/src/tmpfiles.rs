@@ -9,6 +9,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::lines;
 use crate::words::{is_plain_path, is_user};
 
 /// Lines of one version, comments not counted.
@@ -64,28 +65,14 @@ pub struct Line {
 
 /// Reads one file, `name` in messages; accepted lines go to `lines`.
 pub fn read(name: &str, text: &str, lines: &mut Vec<Line>, notes: &mut Vec<String>) {
-    for (number, line) in (1..).zip(text.split('\n')) {
-        let line = line.trim_matches([' ', '\t']);
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let place = format!("{name}:{number}");
-        if lines.len() >= MAX_LINES {
-            notes.push(format!(
-                "{place}: refused: more than {MAX_LINES} lines in the version; what follows is not looked at"
-            ));
-            return;
-        }
-        match parse(line) {
-            Ok((path, is_link, text)) => lines.push(Line {
-                place,
-                path,
-                is_link,
-                text,
-            }),
-            Err(why) => notes.push(format!("{place}: refused: {why}")),
-        }
-    }
+    lines::read((name, text), MAX_LINES, lines, notes, |place, line| {
+        parse(line).map(|(path, is_link, text)| Line {
+            place,
+            path,
+            is_link,
+            text,
+        })
+    });
 }
 
 /// Takes out the lines that would reach through a link of another line to
