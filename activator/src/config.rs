@@ -56,6 +56,12 @@ pub struct Config {
     /// `[prune]`: likewise.
     #[serde(default)]
     pub prune: IgnoredAny,
+    /// `[audit]`: likewise.
+    #[serde(default)]
+    pub audit: IgnoredAny,
+    /// `[metrics]`: likewise.
+    #[serde(default)]
+    pub metrics: IgnoredAny,
 }
 
 /// `[store]`
@@ -198,7 +204,7 @@ pub struct Link {
 }
 
 /// `[health]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Health {
     /// Units that must be active.
@@ -211,6 +217,11 @@ pub struct Health {
     pub timeout_seconds: u32,
     /// Not blessed this many seconds after boot is condemned.
     pub deadline_seconds: u32,
+    /// `[[health.check]]`: op-dbus-agent's own, and checked by it, like
+    /// `[receive]`.
+    pub check: IgnoredAny,
+    /// `unknown`: likewise.
+    pub unknown: IgnoredAny,
 }
 
 impl Default for Health {
@@ -221,6 +232,8 @@ impl Default for Health {
             settle_seconds: 5,
             timeout_seconds: 60,
             deadline_seconds: 300,
+            check: IgnoredAny,
+            unknown: IgnoredAny,
         }
     }
 }

@@ -69,6 +69,8 @@ pub(super) fn salvage(source: &str) -> Option<Config> {
         receive: super::IgnoredAny,
         lint: super::IgnoredAny,
         prune: super::IgnoredAny,
+        audit: super::IgnoredAny,
+        metrics: super::IgnoredAny,
     };
     check::check(&config).ok()?;
     Some(config)

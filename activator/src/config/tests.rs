@@ -57,12 +57,19 @@ fn a_full_file_is_understood() {
         policy = "take-new"
         [prune]
         keep = 3
+        [audit]
+        rotate_kib = 1024
+        [metrics]
+        textfile = "/var/lib/x.prom"
         [health]
         units = ["demo@1.service"]
         bus_names = ["org.opdbus.Demo"]
         settle_seconds = 1
         timeout_seconds = 2
         deadline_seconds = 3
+        unknown = "retry"
+        [[health.check]]
+        tcp = "127.0.0.1:80"
         "#,
     )
     .unwrap();
