@@ -112,20 +112,17 @@ const _: () = assert!(audit::LINE_MAX == 8192);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use op_dbus_bootstate::audit::{Event, Kind};
+    use op_dbus_bootstate::audit::{Event, Kind, Stamp};
 
     fn log(path: &Path, events: &[(Kind, u8)]) -> AuditHead {
         let mut head = AuditHead::default();
         let mut text = String::new();
         for &(kind, digest) in events {
             let event = Event {
-                kind,
-                version: None,
                 digest: Some(Digest([digest; 32])),
-                boot: None,
-                detail: String::new(),
+                ..Event::general(kind, "")
             };
-            let (line, next) = audit::append(head, event, "test", "now", None).unwrap();
+            let (line, next) = audit::append(head, event, &Stamp::default()).unwrap();
             text.push_str(&line);
             text.push('\n');
             head = next;

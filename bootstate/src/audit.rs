@@ -21,6 +21,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::ending::Ending;
 use crate::ident::{BootId, Digest};
 use crate::record::Attempt;
 use crate::version::Version;
@@ -90,6 +91,10 @@ pub enum Kind {
     /// What the device knew came from a backup. With a digest: a version that
     /// had proved itself by that backup.
     Restored,
+    /// How a boot ended, as the boot after it could tell.
+    Ended,
+    /// A full segment of the log was closed; this line begins the next one.
+    Rotated,
     /// A kind of a later release. Only read, never written.
     #[serde(other)]
     Unknown,
@@ -115,6 +120,8 @@ impl fmt::Display for Kind {
             Self::Pinned => "pinned",
             Self::Unpinned => "unpinned",
             Self::Restored => "restored",
+            Self::Ended => "ended",
+            Self::Rotated => "rotated",
             Self::Unknown => "unknown",
         })
     }
@@ -131,6 +138,10 @@ pub struct Event {
     pub digest: Option<Digest>,
     /// The boot it belongs to, where that is not the writer's own.
     pub boot: Option<BootId>,
+    /// How that boot ended: of [`Kind::Ended`].
+    pub ending: Option<Ending>,
+    /// What was closed, and what is kept no longer: of [`Kind::Rotated`].
+    pub rotation: Option<Rotation>,
     /// The rest, for people.
     pub detail: String,
 }
@@ -143,6 +154,8 @@ impl Event {
             version: Some(deployment.version.clone()),
             digest: Some(deployment.digest),
             boot: None,
+            ending: None,
+            rotation: None,
             detail: detail.into(),
         }
     }
@@ -154,6 +167,8 @@ impl Event {
             version: None,
             digest: None,
             boot: None,
+            ending: None,
+            rotation: None,
             detail: detail.into(),
         }
     }
@@ -168,6 +183,8 @@ impl Event {
             version: None,
             digest: attempt.digest,
             boot: Some(attempt.boot_id),
+            ending: None,
+            rotation: None,
             detail: format!(
                 "{role}: {}; {}",
                 attempt.outcome.words(),
@@ -175,6 +192,39 @@ impl Event {
             ),
         }
     }
+}
+
+/// A line of the log, by its number and hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Its number.
+    pub n: u64,
+    /// SHA-256 of it, without its newline.
+    pub sha256: Digest,
+}
+
+/// What a line [`Kind::Rotated`] says of the segments before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Rotation {
+    /// The last line of the segment that was closed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub closed: Option<Place>,
+    /// The last line that is kept no longer; it and all before it may be gone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub removed: Option<Place>,
+}
+
+/// Who writes a line, and when.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stamp<'a> {
+    /// The program, and the user it runs for.
+    pub actor: &'a str,
+    /// The clock, RFC 3339.
+    pub time: &'a str,
+    /// This boot, where it is known.
+    pub boot: Option<BootId>,
+    /// Milliseconds since this boot began (`CLOCK_BOOTTIME`).
+    pub up_ms: Option<u64>,
 }
 
 /// One line of the log.
@@ -187,6 +237,10 @@ pub struct Line {
     /// The kernel boot it belongs to.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub boot: Option<BootId>,
+    /// Milliseconds from that boot's begin to the writing of this line; none
+    /// where it tells of a boot before the writer's.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub up_ms: Option<u64>,
     /// Who wrote it: the program, and the user it ran for.
     pub actor: String,
     /// What happened.
@@ -197,6 +251,12 @@ pub struct Line {
     /// With which content.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub digest: Option<Digest>,
+    /// How the boot ended: of [`Kind::Ended`].
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ending: Option<Ending>,
+    /// Of [`Kind::Rotated`].
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rotation: Option<Rotation>,
     /// The rest, for people.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub detail: String,
@@ -225,19 +285,21 @@ fn shorten(mut text: String, max: usize) -> String {
 pub fn append(
     head: AuditHead,
     event: Event,
-    actor: &str,
-    time: &str,
-    boot: Option<BootId>,
+    stamp: &Stamp<'_>,
 ) -> Result<(String, AuditHead), serde_json::Error> {
     let n = head.length.saturating_add(1);
+    let is_of_this_boot = event.boot.is_none() || event.boot == stamp.boot;
     let line = serde_json::to_string(&Line {
         n,
-        time: time.to_owned(),
-        boot: event.boot.or(boot),
-        actor: shorten(actor.to_owned(), DETAIL_MAX),
+        time: stamp.time.to_owned(),
+        boot: event.boot.or(stamp.boot),
+        up_ms: stamp.up_ms.filter(|_| is_of_this_boot),
+        actor: shorten(stamp.actor.to_owned(), DETAIL_MAX),
         event: event.kind,
         version: event.version,
         digest: event.digest,
+        ending: event.ending,
+        rotation: event.rotation,
         detail: shorten(event.detail, DETAIL_MAX),
         prev: head.head,
     })?;

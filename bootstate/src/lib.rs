@@ -17,6 +17,7 @@
 //! | [`quarantine`] | digests that must not be activated again |
 //! | [`cmdline`] | the operator's word on the kernel command line |
 //! | [`audit`] | the hash-chained log of what happened |
+//! | [`ending`] | how a boot came to its end |
 //! | [`rebuild`] | a record from what is left when every copy is lost |
 //! | [`receipt`] | what is kept beside each published deployment |
 //! | [`retention`] | which versions may be deleted |
@@ -24,6 +25,7 @@
 pub mod audit;
 pub mod cmdline;
 pub mod codec;
+pub mod ending;
 pub mod ident;
 pub mod quarantine;
 pub mod rebuild;

@@ -474,11 +474,9 @@ pub fn condemn(record: &Record, running: &Running, why: &str) -> Result<Change<N
         last.verdict = Some(verdict);
     }
     let event = Event {
-        kind: Kind::Condemned,
         version: Some(running.version.clone()),
         digest: Some(running.digest),
-        boot: None,
-        detail: format!("was {slot}: {why}"),
+        ..Event::general(Kind::Condemned, format!("was {slot}: {why}"))
     };
     Ok(Change {
         record: Some(next),

@@ -7,7 +7,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use op_dbus_bootstate::audit::{
-    AuditError, AuditHead, Event, Kind, Line, Verifier, append, hash_line,
+    AuditError, AuditHead, Event, Kind, Line, Stamp, Verifier, append, hash_line,
 };
 use op_dbus_bootstate::rebuild::History;
 
@@ -64,7 +64,7 @@ fuzz_target!(|data: &[u8]| {
 
     let whole: usize = lines(log).map(|line| line.len() + 1).sum();
     let event = Event::general(Kind::Staged, "more");
-    let (line, next) = append(head, event, "fuzz", "now", None).expect("encodes");
+    let (line, next) = append(head, event, &Stamp::default()).expect("encodes");
     let mut longer = log[..whole].to_vec();
     longer.extend(line.as_bytes());
     longer.push(b'\n');

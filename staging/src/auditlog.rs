@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use op_dbus_activator::layout::Layout;
 use op_dbus_bootstate::BootId;
 use op_dbus_bootstate::audit::{
-    self, AuditError, AuditHead, Event, Kind, LINE_MAX, Line, Verifier,
+    self, AuditError, AuditHead, Event, Kind, LINE_MAX, Line, Stamp, Verifier,
 };
 use rustix::fs::OFlags;
 
@@ -33,6 +33,8 @@ pub(crate) struct Author {
     pub(crate) actor: String,
     /// The kernel's id of this boot, where it is known.
     pub(crate) boot: Option<BootId>,
+    /// Milliseconds since it began.
+    pub(crate) up_ms: Option<u64>,
 }
 
 /// What reading the log came to.
@@ -128,10 +130,15 @@ impl AuditLog {
     ) -> io::Result<AuditHead> {
         let (mut head, end, notice) = self.find_end(known)?;
         let time = now();
+        let stamp = Stamp {
+            actor: &author.actor,
+            time: &time,
+            boot: author.boot,
+            up_ms: author.up_ms,
+        };
         let mut text = String::new();
         for event in notice.iter().chain(events) {
-            let (line, next) =
-                audit::append(head, event.clone(), &author.actor, &time, author.boot)?;
+            let (line, next) = audit::append(head, event.clone(), &stamp)?;
             text.push_str(&line);
             text.push('\n');
             head = next;

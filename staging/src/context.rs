@@ -146,6 +146,7 @@ impl Context {
         Author {
             actor: format!("{NAME} {} uid {uid}{login}", env!("CARGO_PKG_VERSION")),
             boot: self.boot_id().ok(),
+            up_ms: up_ms(),
         }
     }
 
@@ -231,6 +232,15 @@ impl Context {
             result => result.map_err(|why| Failure::io("standard output: write", why)),
         }
     }
+}
+
+/// Milliseconds since this boot began, sleep included. None if the kernel's
+/// answer makes no sense.
+fn up_ms() -> Option<u64> {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).ok()?;
+    let rest = u64::try_from(now.tv_nsec).ok()? / 1_000_000;
+    seconds.checked_mul(1000)?.checked_add(rest)
 }
 
 /// The one error line, for when not even the options could be read.

@@ -19,7 +19,7 @@ use nix::mount::{MntFlags, MsFlags};
 use op_dbus_activator::activation::Activation;
 use op_dbus_activator::layout::Layout;
 use op_dbus_activator::{identity, records::Records};
-use op_dbus_bootstate::audit::{self, AuditHead, Event, Kind};
+use op_dbus_bootstate::audit::{self, AuditHead, Event, Kind, Stamp};
 use op_dbus_bootstate::receipt::{self, Receipt};
 use op_dbus_bootstate::record::{Origin, Record, Trial};
 use op_dbus_bootstate::store::{Copy, Writer};
@@ -361,7 +361,7 @@ pub fn log_blessed(layout: &Layout, versions: &[&Deployment]) {
     let mut text = String::new();
     for deployment in versions {
         let event = Event::about(Kind::Blessed, deployment, "");
-        let (line, next) = audit::append(head, event, "test", "now", None).unwrap();
+        let (line, next) = audit::append(head, event, &Stamp::default()).unwrap();
         text.push_str(&line);
         text.push('\n');
         head = next;

@@ -2,12 +2,20 @@
 
 use super::*;
 
+fn stamp() -> Stamp<'static> {
+    Stamp {
+        actor: "test",
+        time: "2026-01-01T00:00:00Z",
+        ..Stamp::default()
+    }
+}
+
 fn log(count: u64) -> (Vec<String>, AuditHead) {
     let mut head = AuditHead::default();
     let mut lines = Vec::new();
     for n in 0..count {
         let event = Event::general(Kind::Staged, format!("event {n}"));
-        let (line, next) = append(head, event, "test", "2026-01-01T00:00:00Z", None).unwrap();
+        let (line, next) = append(head, event, &stamp()).unwrap();
         lines.push(line);
         head = next;
     }
@@ -96,14 +104,12 @@ fn a_consistently_rewritten_log_shows_against_the_record() {
     let mut other = AuditHead::default();
     let mut lines = Vec::new();
     for _ in 0..5 {
-        let (line, next) = append(
-            other,
-            Event::general(Kind::Blessed, ""),
-            "forger",
-            "now",
-            None,
-        )
-        .unwrap();
+        let forger = Stamp {
+            actor: "forger",
+            ..stamp()
+        };
+        let event = Event::general(Kind::Blessed, "");
+        let (line, next) = append(other, event, &forger).unwrap();
         lines.push(line);
         other = next;
     }
@@ -148,15 +154,53 @@ fn kinds_are_written_as_they_are_shown() {
         Kind::Pinned,
         Kind::Unpinned,
         Kind::Restored,
+        Kind::Ended,
+        Kind::Rotated,
     ] {
         assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
     }
 }
 
 #[test]
+fn a_line_tells_how_long_the_boot_has_been_up_if_it_is_of_this_boot() {
+    let (this, before) = (BootId([1; 16]), BootId([2; 16]));
+    let stamp = Stamp {
+        boot: Some(this),
+        up_ms: Some(12_345),
+        ..stamp()
+    };
+    for (boot, up_ms) in [
+        (None, Some(12_345)),
+        (Some(this), Some(12_345)),
+        (Some(before), None),
+    ] {
+        let event = Event {
+            boot,
+            ending: Some(Ending::PowerCut),
+            ..Event::general(Kind::Ended, "")
+        };
+        let (line, _) = append(AuditHead::default(), event, &stamp).unwrap();
+        let line: Line = serde_json::from_str(&line).unwrap();
+        assert_eq!((line.boot, line.up_ms), (boot.or(Some(this)), up_ms));
+        assert_eq!(line.ending, Some(Ending::PowerCut));
+    }
+}
+
+#[test]
+fn a_log_of_an_earlier_release_verifies() {
+    let first = format!(
+        r#"{{"n":1,"time":"2026-11-22T22:00:00Z","actor":"op-dbus-stage 0.1.0 uid 0","event":"prepared","detail":"x","prev":"{}"}}"#,
+        AuditHead::default().head
+    );
+    let mut verifier = Verifier::new(None);
+    let line = verifier.line(first.as_bytes()).unwrap();
+    assert_eq!((line.up_ms, line.ending, line.rotation), (None, None, None));
+}
+
+#[test]
 fn long_details_are_shortened_below_the_line_limit() {
     let event = Event::general(Kind::Refused, "é\"\n".repeat(5000));
-    let (line, head) = append(AuditHead::default(), event, "test", "now", None).unwrap();
+    let (line, head) = append(AuditHead::default(), event, &stamp()).unwrap();
     assert!(line.len() < LINE_MAX);
     assert_eq!(verify(&[line], head), Ok(head));
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use op_dbus_activator::choose::Unfit;
-use op_dbus_bootstate::audit::{self, AuditHead, Event, Kind, Line};
+use op_dbus_bootstate::audit::{self, AuditHead, Event, Kind, Line, Stamp};
 use op_dbus_bootstate::cmdline::Select;
 use op_dbus_bootstate::ident::Digest;
 use op_dbus_bootstate::rebuild::History;
@@ -476,7 +476,7 @@ impl Host for Around<'_> {
 
 fn blessed(deployment: &Deployment) -> Line {
     let event = Event::about(Kind::Blessed, deployment, "");
-    let (line, _) = audit::append(AuditHead::default(), event, "test", "now", None).unwrap();
+    let (line, _) = audit::append(AuditHead::default(), event, &Stamp::default()).unwrap();
     serde_json::from_str(&line).unwrap()
 }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use op_dbus_activator::activation::{Activation, Outcome};
 use op_dbus_activator::overlay::plan::{Action, Entry, Plan};
-use op_dbus_bootstate::audit::{self, AuditHead, Event, Kind};
+use op_dbus_bootstate::audit::{self, AuditHead, Event, Kind, Stamp};
 use op_dbus_bootstate::codec;
 use op_dbus_bootstate::receipt::{self, Receipt};
 use op_dbus_bootstate::record::{
@@ -100,7 +100,12 @@ pub(crate) fn all(corpus: &Corpus) -> io::Result<()> {
     let mut log = vec![1, 0, 9, 0];
     for kind in [Kind::Received, Kind::Staged, Kind::Blessed, Kind::Condemned] {
         let event = Event::about(kind, &deployment(1)?, "a \"detail\"\n");
-        let (line, next) = audit::append(head, event, "seeds", "2026-11-23T05:00:00Z", None)?;
+        let stamp = Stamp {
+            actor: "seeds",
+            time: "2026-11-23T05:00:00Z",
+            ..Stamp::default()
+        };
+        let (line, next) = audit::append(head, event, &stamp)?;
         log.extend(line.as_bytes());
         log.push(b'\n');
         head = next;

@@ -158,6 +158,14 @@ pub(crate) struct Log {
     /// Only the last lines
     #[arg(long, short = 'n', value_name = "LINES")]
     pub(crate) last: Option<usize>,
+    /// Only lines after the one with this number
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    pub(crate) after: u64,
 }
 
 fn device(text: &str) -> Result<Device, String> {

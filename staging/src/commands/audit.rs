@@ -154,6 +154,9 @@ fn print(context: &Context, log: &AuditLog, args: &Log) -> Result<Exit> {
     let keep = args.last.unwrap_or(usize::MAX);
     let mut lines: VecDeque<Line> = VecDeque::new();
     let result = log.salvage(|line| {
+        if line.n <= args.after {
+            return;
+        }
         if lines.len() >= keep {
             lines.pop_front();
         }

@@ -109,7 +109,7 @@ pub(super) fn broken_chain(store: &Path, anchor: Option<AuditHead>) -> io::Resul
 
 #[cfg(test)]
 mod tests {
-    use op_dbus_bootstate::audit::{Event, Kind, append};
+    use op_dbus_bootstate::audit::{Event, Kind, Stamp, append};
 
     use super::*;
 
@@ -117,7 +117,7 @@ mod tests {
         let (mut text, mut head) = (String::new(), AuditHead::default());
         for number in 0..lines {
             let event = Event::general(Kind::Prepared, number.to_string());
-            let (line, next) = append(head, event, "test", "2026-11-23T09:00:00Z", None).unwrap();
+            let (line, next) = append(head, event, &Stamp::default()).unwrap();
             text.push_str(&line);
             text.push('\n');
             head = next;
