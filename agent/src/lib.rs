@@ -7,9 +7,11 @@
 //! | [`watch`] | takes the rounds, bounded in time whatever the bus does |
 //! | [`bus`] | observes units and bus names over the system bus |
 //! | [`import`] | takes up what the version brings beside units |
+//! | [`child`] | runs an executable within limits, and ends all it started |
 //! | [`report`] | says the verdict, for people and for programs |
 
 pub mod bus;
+pub mod child;
 pub mod import;
 pub mod judge;
 pub mod report;

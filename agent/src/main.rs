@@ -1,6 +1,7 @@
 //! `op-dbus-agent`: reads the arguments, and turns the outcome into an exit code.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use clap::{Parser, Subcommand};
 use op_dbus_activator::config::{Config, Health};
 use op_dbus_activator::layout::Layout;
 use op_dbus_agent::bus::BusProber;
+use op_dbus_agent::child::supervisor;
 use op_dbus_agent::judge::{Subject, Times, Verdict};
 use op_dbus_agent::{import, report, watch};
 
@@ -61,6 +63,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run an executable within limits, for this program's own use
+    #[command(hide = true)]
+    RunChild {
+        #[arg(long)]
+        limit_ms: u64,
+        #[arg(long)]
+        keep: usize,
+        #[arg(last = true, required = true)]
+        argv: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -75,6 +87,14 @@ fn main() -> ExitCode {
             config,
             json,
         } => import(&Layout::new(run, sysroot), config, json),
+        Command::RunChild {
+            limit_ms,
+            keep,
+            argv,
+        } => match supervisor::main(&argv, Duration::from_millis(limit_ms), keep) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(&error, FAILURE),
+        },
     }
 }
 
