@@ -27,6 +27,7 @@ pub(crate) struct Context {
     pub(crate) json: bool,
     config: PathBuf,
     boot_id: PathBuf,
+    for_uid: Option<u32>,
     warnings: RefCell<Vec<String>>,
 }
 
@@ -42,6 +43,7 @@ impl Context {
             layout,
             json: global.json,
             boot_id: global.boot_id.clone(),
+            for_uid: global.for_uid,
             warnings: RefCell::default(),
         }
     }
@@ -54,6 +56,7 @@ impl Context {
             json: self.json,
             config: self.config.clone(),
             boot_id: self.boot_id.clone(),
+            for_uid: self.for_uid,
             warnings: RefCell::default(),
         }
     }
@@ -66,6 +69,7 @@ impl Context {
             json: self.json,
             config: config.to_owned(),
             boot_id: self.boot_id.clone(),
+            for_uid: self.for_uid,
             warnings: RefCell::default(),
         }
     }
@@ -142,9 +146,15 @@ impl Context {
             "" | "4294967295" => String::new(),
             uid => format!(" login {uid}"),
         };
+        // Whoever runs as root may say anything here, as in any line they write.
+        let asked = self.for_uid.map(|uid| format!(" for uid {uid}"));
+        let asked = asked.unwrap_or_default();
         let uid = rustix::process::getuid().as_raw();
         Author {
-            actor: format!("{NAME} {} uid {uid}{login}", env!("CARGO_PKG_VERSION")),
+            actor: format!(
+                "{NAME} {} uid {uid}{login}{asked}",
+                env!("CARGO_PKG_VERSION")
+            ),
             boot: self.boot_id().ok(),
             up_ms: up_ms(),
         }

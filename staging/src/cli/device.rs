@@ -86,6 +86,9 @@ pub(crate) struct Receive {
     /// Trust that the disk holds what was written, instead of reading it back (noted in the audit log)
     #[arg(long)]
     pub(crate) no_read_back: bool,
+    /// With --json: print on standard error how far it is, one object a line
+    #[arg(long)]
+    pub(crate) progress: bool,
     #[command(flatten)]
     pub(crate) overrides: Override,
 }

@@ -52,6 +52,9 @@ pub(crate) struct Global {
         default_value = "/proc/sys/kernel/random/boot_id"
     )]
     pub(crate) boot_id: PathBuf,
+    /// For whom a service that root runs asks, for the audit log
+    #[arg(long, global = true, value_name = "UID", hide = true)]
+    pub(crate) for_uid: Option<u32>,
 }
 
 /// All commands.

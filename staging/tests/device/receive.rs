@@ -384,3 +384,58 @@ fn a_version_is_never_replaced_by_another_of_its_name() {
         .run(&["receive", &clash.file()])
         .failed(8, ".deployment");
 }
+
+#[test]
+fn a_program_is_told_how_far_it_is() {
+    let Some(device) = Device::new() else { return };
+    let builder = Builder::new();
+    let stream = builder.release("v1.0.0", None);
+    let ended = device.run(&[
+        "receive",
+        &stream,
+        "--json",
+        "--progress",
+        "--for-uid",
+        "1000",
+    ]);
+    let result: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(result["result"], "received");
+    let lines: Vec<serde_json::Value> = ended
+        .stderr
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["progress"].clone())
+        .collect();
+    let mut phases: Vec<_> = lines
+        .iter()
+        .map(|line| line["phase"].as_str().unwrap())
+        .collect();
+    phases.dedup();
+    assert_eq!(
+        phases,
+        ["receiving", "writing", "reading-back", "publishing"]
+    );
+    let done: Vec<_> = lines
+        .iter()
+        .filter(|line| line["phase"] == "receiving")
+        .map(|line| {
+            (
+                line["done"].as_u64().unwrap(),
+                line["total"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    let (first, last) = (done.first().unwrap(), done.last().unwrap());
+    assert_eq!((first.0, last.0), (0, last.1), "{done:?}");
+    assert!(done.is_sorted() && done.len() <= 102, "{done:?}");
+    // Without --progress a program that reads errors finds nothing else there.
+    let again = device.run(&["receive", &stream, "--json"]);
+    assert_eq!(again.stderr, "");
+    let log = device.json(&["audit", "log"]);
+    let received = log["lines"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|line| line["event"] == "received");
+    let by = received.unwrap()["actor"].as_str().unwrap();
+    assert!(by.ends_with(" for uid 1000"), "{by}");
+}

@@ -84,6 +84,7 @@ pub(crate) fn bring_in(
         file: manifest.to_owned(),
         manifest: None,
         no_read_back: false,
+        progress: false,
         overrides: cli::Override {
             allow_quarantined: false,
             allow_old_epoch: false,
@@ -104,7 +105,7 @@ fn perform(
         args,
         settings: Settings::load(context)?,
         interrupt,
-        progress: Progress::new(context),
+        progress: Progress::told(context, args.progress),
         steps: RefCell::default(),
     };
     match named.and_then(|named| run.receive(&named)) {

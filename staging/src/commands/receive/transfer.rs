@@ -18,6 +18,7 @@ use super::interrupt::Interrupt;
 use super::source::Reader;
 use super::{Run, publish, read_first, space};
 use crate::error::{Exit, Failure, Result};
+use crate::progress::Word;
 use crate::signed::Signed;
 
 /// What to do after a stream was refused.
@@ -161,6 +162,8 @@ impl Transfer<'_, '_> {
         let path = area.path().join(version.as_str());
         self.check(area.path(), &path, floor)?;
         self.run.interrupt.check()?;
+        let progress = self.run.progress;
+        let _phase = progress.step(Word::Publishing, "publishing it", None);
         let receipt = publish::publish(self.run.context, self.signed, &path, &self.detail())?;
         self.run.done("publish");
         Ok(receipt)
@@ -174,7 +177,10 @@ impl Transfer<'_, '_> {
             Some(parent) => format!("receiving {} on {}", manifest.version, parent.version),
             None => format!("receiving {}", manifest.version),
         };
-        let phase = self.run.progress.phase(doing, Some(stream.size));
+        let phase = self
+            .run
+            .progress
+            .step(Word::Receiving, doing, Some(stream.size));
         let meter = phase.meter();
         meter.add(first.len() as u64);
         let source = io::Cursor::new(first).chain(rest.measured(meter));
@@ -198,7 +204,10 @@ impl Transfer<'_, '_> {
     /// marked as received; its content; and what in it is privileged. And that the
     /// system has its room now that all of it is on the disk.
     fn check(&self, area: &Path, path: &Path, floor: u64) -> Result<()> {
-        let phase = self.run.progress.phase("writing to the disk", None);
+        let phase = self
+            .run
+            .progress
+            .step(Word::Writing, "writing to the disk", None);
         op_dbus_btrfs::sync_filesystem(area)?;
         drop(phase);
         self.run.done("sync");
@@ -231,10 +240,10 @@ impl Transfer<'_, '_> {
         if self.run.args.no_read_back {
             return tree::survey(path).map_err(fail);
         }
-        let _phase = self
-            .run
-            .progress
-            .phase("reading it back from the disk", None);
+        let _phase =
+            self.run
+                .progress
+                .step(Word::ReadingBack, "reading it back from the disk", None);
         let found = tree::digest(path, Cache::Drop).map_err(fail)?;
         let wanted = &self.signed.manifest.tree;
         if found.tree == *wanted {
