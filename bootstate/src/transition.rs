@@ -485,6 +485,19 @@ pub fn condemn(record: &Record, running: &Running, why: &str) -> Result<Change<N
     })
 }
 
+/// What must follow when it is not known whether the running version is
+/// healthy. Nothing is recorded: an undecided trial is tried again, and pays for
+/// it as for any boot (rules 3 and 7); whatever else runs stays up.
+pub fn undecided(record: &Record, running: &Running) -> Next {
+    let is_open = counted_boot(record, running).is_some_and(|last| last.verdict.is_none());
+    let on_trial = || current_slot(record, running) == Some(Slot::Trial);
+    if running.counted && is_open && on_trial() {
+        Next::Reboot
+    } else {
+        Next::StayUp
+    }
+}
+
 /// Rule 7: an orderly shutdown gives an undecided trial its try back. Returns
 /// whether it did.
 pub fn orderly_shutdown(record: &Record, running: &Running) -> Change<bool> {

@@ -17,7 +17,7 @@ use op_dbus_bootstate::record::{Deployment, Escalation, Next, Outcome, Reason, R
 use op_dbus_bootstate::select::{BootInput, Failure, Selection, select};
 use op_dbus_bootstate::transition::{
     Blessed, Overrides, Refusal, RolledBack, Running, Staged, bless, cancel, condemn,
-    hand_over_attempts, orderly_shutdown, rollback, stage,
+    hand_over_attempts, orderly_shutdown, rollback, stage, undecided,
 };
 
 fn input(n: u8) -> BootInput<'static> {
@@ -380,6 +380,56 @@ fn rule_5_a_health_verdict_never_leads_to_rescue() {
         condemn(&record, &running, "unhealthy").unwrap().outcome,
         Next::StayUp
     );
+}
+
+#[test]
+fn rule_5_what_is_not_known_condemns_nothing_and_only_a_trial_is_tried_again() {
+    let (on_trial, running) = booted(&staged(&device(), 2), 1);
+    assert_eq!(undecided(&on_trial, &running), Next::Reboot);
+    // Decided already, by whoever was faster.
+    let condemned = condemn(&on_trial, &running, "smoke").unwrap();
+    assert_eq!(
+        undecided(&condemned.record.unwrap(), &running),
+        Next::StayUp
+    );
+    let blessed = bless(&on_trial, &running).unwrap().record.unwrap();
+    assert_eq!(undecided(&blessed, &running), Next::StayUp);
+    let cancelled = cancel(&on_trial).record.unwrap();
+    assert_eq!(undecided(&cancelled, &running), Next::StayUp);
+    // Not this boot's to say, or not counted.
+    let other = Running {
+        boot_id: boot(9),
+        ..running.clone()
+    };
+    assert_eq!(undecided(&on_trial, &other), Next::StayUp);
+    let uncounted = Running {
+        counted: false,
+        ..running
+    };
+    assert_eq!(undecided(&on_trial, &uncounted), Next::StayUp);
+
+    let (good, running) = booted(&device(), 1);
+    assert_eq!(undecided(&good, &running), Next::StayUp);
+}
+
+#[test]
+fn rule_5_and_7_a_trial_that_is_never_known_runs_for_its_tries_and_refunds() {
+    let mut record = staged(&device(), 2);
+    let mut boots = 0;
+    loop {
+        let (next, running) = booted(&record, boots + 1);
+        record = next;
+        if undecided(&record, &running) == Next::StayUp {
+            break;
+        }
+        boots += 1;
+        if let Some(next) = orderly_shutdown(&record, &running).record {
+            record = next;
+        }
+    }
+    assert_eq!(boots, LIMITS.tries + LIMITS.refunds);
+    let entry = record.quarantine.get(&deployment(2).digest).unwrap();
+    assert_eq!(entry.cause, Cause::TriesExhausted);
 }
 
 #[test]
