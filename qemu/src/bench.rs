@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::debian::disk::{self, Machine};
+use crate::devices::{Devices, KEPT_BYTES};
 use crate::error::{Context, Error, Result};
 use crate::guest::Guest;
 use crate::hardware::{Accelerator, Disk, Fault, Format, Hardware, Memory};
@@ -18,6 +19,9 @@ use crate::{faults, logwrites, powercut};
 
 /// Most bytes a boot of the light guest can log; the file is sparse.
 pub(crate) const LOG_BYTES: u64 = 8 << 30;
+
+/// The memory that a machine keeps over a restart.
+const KEPT: &str = "kept.mem";
 
 /// What a machine is made of.
 #[derive(Debug)]
@@ -175,7 +179,10 @@ impl<'a> Bench<'a> {
             disk.log = Some(log);
         }
         disks.push(releases);
-        let options = options(boot);
+        let devices = self.devices(boot)?;
+        let words = std::iter::once(options(boot)).chain(devices.options());
+        let words: Vec<String> = words.filter(|word| !word.is_empty()).collect();
+        let options = words.join(" ");
         if !options.is_empty() {
             command_line = format!("{command_line} {options}");
         }
@@ -192,7 +199,27 @@ impl<'a> Bench<'a> {
             initrd,
             command_line,
             disks,
+            devices,
         })
+    }
+
+    /// What the machine has in this boot beyond its disks.
+    fn devices(&self, boot: &Boot) -> Result<Devices> {
+        let devices = Devices {
+            network: boot.network,
+            watchdog: boot.watchdog,
+            kept: boot.pstore.then(|| self.directory.join(KEPT)),
+        };
+        if devices != Devices::default() && !self.is_debian() {
+            return Err(Error::Scenario(
+                "the light guest has no drivers for more devices".into(),
+            ));
+        }
+        if let Some(path) = devices.kept.as_ref().filter(|path| !path.exists()) {
+            let file = fs::File::create(path).at("create", path)?;
+            file.set_len(KEPT_BYTES).at("size", path)?;
+        }
+        Ok(devices)
     }
 
     /// After a power cut: the light guest's disk becomes what it held at
@@ -252,12 +279,11 @@ impl<'a> Bench<'a> {
 
     /// Removes the disks; console logs stay.
     pub fn remove_disks(&self) -> Result<()> {
-        for path in self
-            .disks
-            .iter()
-            .map(|disk| disk.path.clone())
-            .chain([self.before(), self.log()])
-        {
+        for path in self.disks.iter().map(|disk| disk.path.clone()).chain([
+            self.before(),
+            self.log(),
+            self.directory.join(KEPT),
+        ]) {
             if path.exists() {
                 fs::remove_file(&path).at("remove", &path)?;
             }

@@ -240,7 +240,7 @@ fn list() -> Result<()> {
     }
     println!("  light-bookworm\n  light-trixie");
     println!("Releases of the demo");
-    for demo in release::DEMOS {
+    for demo in release::demos() {
         println!("  {:<24} {}", demo.version, demo.note);
     }
     for bad in bad::BAD {
@@ -263,7 +263,7 @@ fn release_to(directory: &Path) -> Result<()> {
         fs::copy(key, &target).at("copy", key)?;
         println!("{}  certificate of who signed them", target.display());
     }
-    for demo in release::DEMOS {
+    for demo in release::demos() {
         let manifest = directory.join(format!("{}.json", demo.version));
         println!("{}  {}", manifest.display(), demo.note);
     }

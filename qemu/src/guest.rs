@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 use crate::hardware::{Fault, Hardware, failing};
 use crate::qemu::{Message, Qemu};
 
+/// How long the last lines of a boot may take from QEMU to us.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+
 /// How a boot ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -22,6 +25,8 @@ pub enum Ending {
     Panic,
     /// The host cut its power.
     PowerCut,
+    /// Its watchdog restarted it.
+    Watchdog,
 }
 
 impl Ending {
@@ -32,6 +37,7 @@ impl Ending {
             Self::PowerOff => "power-off",
             Self::Panic => "panic",
             Self::PowerCut => "power cut",
+            Self::Watchdog => "watchdog",
         }
     }
 }
@@ -45,6 +51,8 @@ pub struct Guest {
     lines: Vec<String>,
     events: std::collections::VecDeque<Event>,
     shutdown: Option<String>,
+    bitten: bool,
+    restarted: bool,
     gone: bool,
     ready: Option<(String, f64)>,
 }
@@ -59,6 +67,8 @@ impl Guest {
             lines: Vec::new(),
             events: std::collections::VecDeque::new(),
             shutdown: None,
+            bitten: false,
+            restarted: false,
             gone: false,
             ready: None,
         })
@@ -72,6 +82,29 @@ impl Guest {
     /// The kernel's boot id and the seconds it took to get ready, once it is.
     pub fn ready(&self) -> Option<(&str, f64)> {
         self.ready.as_ref().map(|(id, at)| (id.as_str(), *at))
+    }
+
+    /// Whether the boot is over and the machine went on with its next one by
+    /// itself.
+    pub fn goes_on(&self) -> bool {
+        self.restarted && !self.gone
+    }
+
+    /// The next boot of a machine that goes on: what was said before is forgotten.
+    pub fn go_on(&mut self) {
+        self.started = Instant::now();
+        self.lines.clear();
+        self.events.clear();
+        self.shutdown = None;
+        self.bitten = false;
+        self.restarted = false;
+        self.ready = None;
+    }
+
+    /// The file its console goes to: for a machine that goes on, that of its first
+    /// boot.
+    pub fn log(&self) -> &Path {
+        &self.console
     }
 
     /// Every console line so far.
@@ -234,13 +267,14 @@ impl Guest {
         self.qemu.kill()
     }
 
-    /// Asks the guest to restart or switch off, or to crash, and waits until it
-    /// has.
+    /// Asks the guest to restart or switch off, to crash or to let its watchdog
+    /// bite, and waits until it has.
     pub fn leave(&mut self, how: Ending, within: Duration) -> Result<Ending> {
         let request = match how {
             Ending::Reboot => Request::Reboot,
             Ending::PowerOff => Request::Poweroff,
             Ending::Panic => Request::Panic,
+            Ending::Watchdog => Request::Bite,
             Ending::PowerCut => {
                 self.qemu.kill()?;
                 return Ok(Ending::PowerCut);
@@ -253,19 +287,26 @@ impl Guest {
     /// Waits until the guest ends by itself; how it did.
     pub fn wait_end(&mut self, within: Duration) -> Result<Ending> {
         let deadline = Instant::now() + within;
-        while !self.gone {
+        while !self.gone && !self.restarted {
             if !self.pump(deadline) && !self.gone {
                 return Err(self.late("the guest's end", within));
             }
         }
-        self.qemu.wait()?;
         // What QEMU wrote last may still be on its way through the readers.
-        while self.pump(Instant::now() + Duration::from_millis(50)) {}
+        if self.gone {
+            self.qemu.wait()?;
+            while self.pump(Instant::now() + LAST_WORDS) {}
+        } else {
+            // The next boot has begun; its kernel says nothing as early as that.
+            let end = Instant::now() + LAST_WORDS;
+            while self.pump(end) {}
+        }
         let panicked = self
             .lines
             .iter()
             .any(|line| line.contains("Kernel panic - not syncing"));
         match self.shutdown.as_deref() {
+            _ if self.bitten => Ok(Ending::Watchdog),
             _ if panicked => Ok(Ending::Panic),
             Some("guest-reset") => Ok(Ending::Reboot),
             Some("guest-shutdown") => Ok(Ending::PowerOff),
@@ -312,9 +353,15 @@ impl Guest {
             Some(Message::Console(line)) => self.lines.push(line),
             Some(Message::Guest(event)) => self.events.push_back(event),
             Some(Message::Monitor(event)) => {
-                if event.get("event").and_then(Value::as_str) == Some("SHUTDOWN") {
-                    let reason = event.pointer("/data/reason").and_then(Value::as_str);
-                    self.shutdown = reason.map(str::to_owned);
+                let what = event.get("event").and_then(Value::as_str);
+                match what {
+                    Some("SHUTDOWN" | "RESET") => {
+                        let reason = event.pointer("/data/reason").and_then(Value::as_str);
+                        self.shutdown = reason.map(str::to_owned);
+                        self.restarted |= what == Some("RESET");
+                    }
+                    Some("WATCHDOG") => self.bitten = true,
+                    _ => {}
                 }
             }
         }

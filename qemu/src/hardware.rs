@@ -1,9 +1,11 @@
 //! What a machine is made of, and QEMU's words for it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use op_dbus_vm_guest::proto::PORT_NAME;
 use serde_json::{Value, json};
+
+use crate::devices::{Devices, escaped};
 
 /// The emulation to use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -119,6 +121,8 @@ pub struct Hardware {
     pub command_line: String,
     /// Disks, in the order the guest sees them.
     pub disks: Vec<Disk>,
+    /// What else it has.
+    pub devices: Devices,
 }
 
 /// The machine itself.
@@ -180,17 +184,17 @@ pub(crate) fn machine(hardware: &Hardware) -> Vec<String> {
         let device = format!("virtio-blk-pci,id=blk{number},drive={drive}");
         add("-device", format!("{device},werror=report,rerror=report"));
     }
-    // A guest that restarts ends this QEMU: one process, one boot.
+    words.extend(hardware.devices.words());
     if matches!(hardware.memory, Memory::Copy(_)) {
         words.extend(["-incoming", "defer"].map(String::from));
     }
-    words.extend(["-no-reboot", "-nodefaults", "-no-user-config"].map(String::from));
+    // A guest that restarts ends this QEMU: one process, one boot. Only what a
+    // watchdog remembers is lost with the process.
+    if !hardware.devices.watchdog {
+        words.push("-no-reboot".into());
+    }
+    words.extend(["-nodefaults", "-no-user-config"].map(String::from));
     words
-}
-
-/// A comma in a path is doubled, as QEMU's option syntax wants it.
-fn escaped(path: &Path) -> String {
-    path.display().to_string().replace(',', ",,")
 }
 
 /// The block nodes of one disk; the last is called `disk<number>`.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::cache::{Cache, Entry, Key};
 use crate::debian::profile::{Initramfs as Builder, Suite};
 use crate::debian::root;
+use crate::devices::Devices;
 use crate::error::{Context, Result};
 use crate::hardware::{Accelerator, Disk, Format, Hardware, Memory};
 use crate::initramfs::Initramfs;
@@ -128,6 +129,7 @@ pub fn hardware(
         command_line: format!("{KERNEL_OPTIONS} vm.releases=/dev/vdb"),
         // Nobody writes to the first one either: what runs are copies.
         disks: vec![disk(store, false), disk(releases, true)],
+        devices: Devices::default(),
     }
 }
 

@@ -11,12 +11,13 @@ use crate::cache::{Cache, Entry, Key};
 use crate::debian::disk::{self, FIRST, Machine};
 use crate::debian::profile::{Profile, Suite};
 use crate::error::{Context, Result};
+use crate::expect::Expect;
 use crate::guest::Ending;
 use crate::light::{self, Light};
 use crate::player::{Player, Progress};
 use crate::programs::Programs;
 use crate::release::Releases;
-use crate::scenario::{Boot, Expect, Run, Step};
+use crate::scenario::{Boot, Run, Step};
 
 /// Raise it when the recipe below changes in a way its inputs don't show.
 const RECIPE: &str = "1";

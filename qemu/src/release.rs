@@ -7,6 +7,7 @@ pub mod bad;
 mod build_system;
 mod demo;
 mod signer;
+mod unwell;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::error::{Context, Result};
 use crate::programs::Programs;
 use crate::tool::Tool;
 
-pub use demo::{DEMOS, Demo};
+pub use demo::{Demo, demos};
 
 /// Label of the disk that carries releases into a guest.
 pub const LABEL: &str = "op-dbus-rel";

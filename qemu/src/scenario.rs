@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::expect::Expect;
 use crate::guest::Ending;
 
 /// One scenario.
@@ -60,7 +61,8 @@ pub enum Step {
     Cut(Cut),
     /// Boots with something changed.
     Boot(Boot),
-    /// Restarts or switches off in good order, or crashes: the host's doing.
+    /// Restarts or switches off in good order, crashes, is bitten by its watchdog or
+    /// loses its power: the host's doing.
     Leave(Ending),
     /// Waits until the guest ends by itself, and how.
     Ends(Ending),
@@ -150,6 +152,16 @@ pub struct Boot {
     /// Which of its requests fail.
     #[serde(default)]
     pub fail: Option<Fail>,
+    /// Whether it is on a network (Debian only).
+    #[serde(default)]
+    pub network: bool,
+    /// Whether it has a watchdog (Debian only). Such a machine goes on by itself:
+    /// a next boot that is asked for with the same words is that one.
+    #[serde(default)]
+    pub watchdog: bool,
+    /// Whether it keeps what the kernel said before a crash (Debian only).
+    #[serde(default)]
+    pub pstore: bool,
 }
 
 /// Requests to the store's disk that fail in one boot (light guest only).
@@ -187,26 +199,6 @@ pub enum Store {
     Missing,
     /// Refuses writes.
     ReadOnly,
-}
-
-/// [`Step::Expect`]. Keys are JSON pointers; a value `null` means absent or
-/// null.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Expect {
-    /// Of `/run/op-dbus/activation.json`.
-    #[serde(default)]
-    pub activation: BTreeMap<String, Value>,
-    /// Of `op-dbus-stage status --json`.
-    #[serde(default)]
-    pub status: BTreeMap<String, Value>,
-    /// What files hold, to the last byte, by their absolute paths; `null`: there
-    /// is none.
-    #[serde(default)]
-    pub files: BTreeMap<String, Value>,
-    /// The version that the demo service answers over the system bus.
-    #[serde(default)]
-    pub bus: Option<String>,
 }
 
 /// [`Step::Damage`]: changes to the store, paths relative to it.
@@ -314,13 +306,9 @@ impl Step {
                         from: fill(&fail.from)?,
                     }),
                 },
+                ..boot.clone()
             }),
-            Self::Expect(expect) => Self::Expect(Expect {
-                activation: fill_values(&expect.activation, values)?,
-                status: fill_values(&expect.status, values)?,
-                files: fill_values(&expect.files, values)?,
-                bus: expect.bus.as_deref().map(fill).transpose()?,
-            }),
+            Self::Expect(expect) => Self::Expect(expect.with(values)?),
             Self::Damage(damage) => Self::Damage(Damage {
                 zero: fill_some(&damage.zero)?,
                 delete: fill_some(&damage.delete)?,
@@ -333,7 +321,7 @@ impl Step {
     }
 }
 
-fn fill_values(
+pub(crate) fn fill_values(
     wanted: &BTreeMap<String, Value>,
     values: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, Value>> {
@@ -362,7 +350,7 @@ fn fill_values(
         .collect()
 }
 
-fn substitute(text: &str, values: &BTreeMap<String, String>) -> Result<String> {
+pub(crate) fn substitute(text: &str, values: &BTreeMap<String, String>) -> Result<String> {
     let mut filled = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {

@@ -1,23 +1,26 @@
 //! The service the test releases carry.
 //!
 //! It owns `org.opdbus.Demo` on the system bus and says which version it is.
-//! Some releases are meant to be bad: their unit asks the service to die or to
-//! crash the kernel a while after it came up.
+//! Some releases are meant to be bad: their unit asks the service to die, to stop
+//! answering or to crash the kernel a while after it came up.
 
 use std::fs;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Signal, getpid, kill_process};
 use zbus::blocking::connection;
 
 const USAGE: &str = "\
-usage: op-dbus-demo --version-name VERSION [serve | die-after SECONDS | panic-after SECONDS]
+usage: op-dbus-demo --version-name VERSION
+         [serve | die-after SECONDS | panic-after SECONDS | stop-after SECONDS]
 Own org.opdbus.Demo on the system bus; property and method Version of interface
 org.opdbus.Demo at /org/opdbus/Demo answer VERSION.
   serve          do so until stopped (the default)
   die-after      exit 1 after so many seconds
-  panic-after    crash the kernel through /proc/sysrq-trigger after so many seconds";
+  panic-after    crash the kernel through /proc/sysrq-trigger after so many seconds
+  stop-after     stop itself after so many seconds: the name stays owned, nobody answers";
 
 /// What the service does once it is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,7 @@ enum Behaviour {
     Serve,
     Die(Duration),
     Panic(Duration),
+    Stop(Duration),
 }
 
 struct Demo {
@@ -68,6 +72,7 @@ fn parse<'a>(words: &[&'a str]) -> Option<(&'a str, Behaviour)> {
         [] | ["serve"] => Behaviour::Serve,
         ["die-after", after] => Behaviour::Die(seconds(after)?),
         ["panic-after", after] => Behaviour::Panic(seconds(after)?),
+        ["stop-after", after] => Behaviour::Stop(seconds(after)?),
         _ => return None,
     };
     Some((version, behaviour))
@@ -96,6 +101,13 @@ fn serve(version: &str, behaviour: Behaviour) -> Result<(), Box<dyn std::error::
             fs::write("/proc/sysrq-trigger", "c")?;
             Ok(())
         }
+        Behaviour::Stop(after) => {
+            thread::sleep(after);
+            eprintln!("op-dbus-demo: {version} stops answering, as it was built to");
+            // All its threads, until somebody sends SIGCONT: as hung as can be.
+            kill_process(getpid(), Signal::STOP)?;
+            Ok(())
+        }
     }
 }
 
@@ -117,6 +129,10 @@ mod tests {
         assert_eq!(
             parse(&["--version-name", "v1.3.0", "panic-after", "3"]),
             Some(("v1.3.0", Behaviour::Panic(after)))
+        );
+        assert_eq!(
+            parse(&["--version-name", "v1.3.0", "stop-after", "0"]),
+            Some(("v1.3.0", Behaviour::Stop(Duration::ZERO)))
         );
         assert_eq!(parse(&["serve"]), None);
         assert_eq!(parse(&["--version-name", "v1", "die-after", "soon"]), None);

@@ -42,6 +42,8 @@ pub enum Request {
     Reboot,
     /// Crash the kernel at once (sysrq `c`).
     Panic,
+    /// Start the watchdog and feed it no more, as a program does that hangs.
+    Bite,
 }
 
 /// Arguments of [`Request::Cut`].

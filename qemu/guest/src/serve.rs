@@ -72,6 +72,7 @@ fn answer(channel: &mut Channel, manager: Manager, request: Request) -> io::Resu
         Request::Reboot => power::restart(manager).map(|()| Event::Exit(Exit::default())),
         Request::Poweroff => power::off(manager).map(|()| Event::Exit(Exit::default())),
         Request::Panic => power::panic().map(|()| Event::Exit(Exit::default())),
+        Request::Bite => power::bite().map(|()| Event::Exit(Exit::default())),
     }
 }
 

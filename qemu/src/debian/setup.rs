@@ -47,7 +47,6 @@ const MASKED: &[&str] = &[
     "systemd-binfmt.service",
     "systemd-journal-flush.service",
     "systemd-logind.service",
-    "systemd-pstore.service",
     "systemd-random-seed.service",
     "systemd-timesyncd.service",
     "systemd-tmpfiles-clean.timer",
@@ -55,6 +54,21 @@ const MASKED: &[&str] = &[
     "systemd-update-utmp.service",
     "systemd-user-sessions.service",
 ];
+
+/// Moves what the kernel kept of a crash to /var/lib/systemd/pstore: not where the
+/// root is read-only.
+const ARCHIVER: &str = "systemd-pstore.service";
+
+/// Of the network card that some boots have; only they start networkd.
+const NETWORK: &str = "\
+[Match]
+Driver=virtio_net
+
+[Network]
+Address=10.0.2.15/24
+LinkLocalAddressing=no
+IPv6AcceptRA=no
+";
 
 const GUEST_UNIT: &str = "\
 [Unit]
@@ -142,6 +156,8 @@ pub(super) fn recipe(key: Key, profile: Profile) -> Key {
         GUEST_UNIT,
         JOURNALD,
         MANAGER,
+        NETWORK,
+        ARCHIVER,
         SHELL_UNIT,
         DRACUT,
         &deploy_toml(profile),
@@ -163,13 +179,15 @@ pub(super) fn configure(root: &Path, profile: Profile, programs: &Programs) -> R
     put("etc/op-dbus/deploy.toml", &deploy_toml(profile))?;
     put("etc/systemd/journald.conf.d/50-vm.conf", JOURNALD)?;
     put("etc/systemd/system.conf.d/50-vm.conf", MANAGER)?;
+    put("etc/systemd/network/50-vm.network", NETWORK)?;
     put("etc/systemd/system/op-dbus-vm-shell.service", SHELL_UNIT)?;
     put("etc/systemd/system/op-dbus-vm-guest.service", GUEST_UNIT)?;
     if profile.initramfs == Initramfs::Dracut {
         put("etc/dracut.conf.d/50-vm.conf", DRACUT)?;
     }
     let units = root.join("etc/systemd/system");
-    for name in MASKED {
+    let archiver = (profile.layout == Layout::BtrfsRoot).then_some(&ARCHIVER);
+    for name in MASKED.iter().chain(archiver) {
         link("/dev/null", &units.join(name))?;
     }
     link(

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::bad;
 use super::build_system::BuildSystem;
 use super::signer::Signer;
+use super::unwell::UNWELL;
 use crate::cache::Key;
 use crate::error::{Context, Result};
 use crate::programs::Programs;
@@ -14,7 +15,7 @@ use crate::sandbox::Mounted;
 use crate::tool::Tool;
 
 /// Raise it when the recipe below changes in a way its inputs don't show.
-const RECIPE: &str = "3";
+const RECIPE: &str = "4";
 
 /// What an early release brings and later ones do not: gone with it.
 const OLD_UNIT: &str = "\
@@ -70,41 +71,57 @@ pub struct Demo {
     pub behaviour: &'static str,
     /// The version it has an incremental stream from, beside the full one.
     pub parent: Option<&'static str>,
+    /// More of its service's section in its unit.
+    pub service: &'static str,
+    /// What it brings beyond what all of them do: paths in its tree, and the texts.
+    pub brings: &'static [(&'static str, &'static str)],
     /// What is to be said of it in a list.
     pub note: &'static str,
 }
 
+/// A release like most: it serves.
+pub(super) const PLAIN: Demo = Demo {
+    version: "",
+    behaviour: "serve",
+    parent: None,
+    service: "",
+    brings: &[],
+    note: "good",
+};
+
+/// All of them, in the order in which they are made.
+pub fn demos() -> impl Iterator<Item = &'static Demo> {
+    DEMOS.iter().chain(UNWELL)
+}
+
 /// The demo's history.
-pub const DEMOS: &[Demo] = &[
+const DEMOS: &[Demo] = &[
     Demo {
         version: "v1.0.0",
-        behaviour: "serve",
-        parent: None,
         note: "good, the one a prepared disk starts with",
+        ..PLAIN
     },
     Demo {
         version: "v1.1.0",
-        behaviour: "serve",
         parent: Some("v1.0.0"),
-        note: "good",
+        ..PLAIN
     },
     Demo {
         version: "v1.2.0",
         behaviour: "die-after 3",
-        parent: None,
         note: "its service dies after 3 s",
+        ..PLAIN
     },
     Demo {
         version: "v1.3.0",
         behaviour: "panic-after 2",
-        parent: None,
         note: "panics the kernel 2 s after its start",
+        ..PLAIN
     },
     Demo {
         version: "v1.4.0",
-        behaviour: "serve",
         parent: Some("v1.1.0"),
-        note: "good",
+        ..PLAIN
     },
 ];
 
@@ -116,7 +133,7 @@ Description=Demo service of op-dbus
 Type=dbus
 BusName=org.opdbus.Demo
 ExecStart=/usr/local/op-dbus/bin/op-dbus-demo --version-name @VERSION@ @BEHAVIOUR@
-";
+@SERVICE@";
 
 const POLICY: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -136,24 +153,13 @@ pub(super) fn key(programs: &Programs) -> Result<Key> {
         .text(RECIPE)
         .file(programs.demo())?
         .file(&programs.stage())?;
-    for demo in DEMOS {
-        key = key
-            .text(demo.version)
-            .text(demo.behaviour)
-            .text(demo.parent.unwrap_or_default());
+    for demo in demos() {
+        key = key.text(demo.version).text(demo.parent.unwrap_or_default());
+        for (path, text) in files(demo) {
+            key = key.text(path).text(&text);
+        }
     }
-    let texts = [
-        UNIT,
-        OLD_UNIT,
-        NEW_UNIT,
-        DROP_IN,
-        TMPFILES,
-        TMPFILES_REFUSED,
-        SYSUSERS,
-        POLICY,
-        ACTIVATION,
-    ];
-    Ok(texts.into_iter().fold(key, Key::text))
+    Ok(key)
 }
 
 /// Makes the releases in `output` and writes the certificate of who signed them
@@ -166,7 +172,7 @@ pub(super) fn build(programs: &Programs, output: &Path, certificate: &Path) -> R
     Tool::new("mkfs.btrfs").arg("--quiet").arg(&image).run()?;
     let mounted = Mounted::image(&image, "")?;
     let system = BuildSystem::new(programs.stage(), mounted.path(), Signer::new("demo")?)?;
-    for demo in DEMOS {
+    for demo in demos() {
         fill(&system.golden(), demo, programs)?;
         system.snapshot(demo.version)?;
         let mut streams = vec!["--full"];
@@ -185,6 +191,7 @@ fn files(demo: &Demo) -> Vec<(&'static str, String)> {
     let named = |text: &str| {
         text.replace("@VERSION@", demo.version)
             .replace("@BEHAVIOUR@", demo.behaviour)
+            .replace("@SERVICE@", demo.service)
     };
     let mut tmpfiles = named(TMPFILES);
     if demo.version == "v1.4.0" {
@@ -215,6 +222,8 @@ fn files(demo: &Demo) -> Vec<(&'static str, String)> {
             named(NEW_UNIT),
         ));
     }
+    let more = demo.brings.iter().map(|(path, text)| (*path, named(text)));
+    files.extend(more);
     // A service that is meant to die must not be started again by a message.
     if demo.version != "v1.0.0" && demo.behaviour == "serve" {
         files.push((
@@ -236,6 +245,9 @@ fn fill(tree: &Path, demo: &Demo, programs: &Programs) -> Result<()> {
         let path = tree.join(path);
         fs::create_dir_all(path.parent().unwrap_or(tree)).at("make", &path)?;
         fs::write(&path, text).at("write", &path)?;
+        if path.components().any(|part| part.as_os_str() == "health.d") {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).at("chmod", &path)?;
+        }
     }
     let program = tree.join("bin/op-dbus-demo");
     if program.exists() {
