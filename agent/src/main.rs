@@ -3,9 +3,10 @@
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use op_dbus_activator::config::{Config, Health};
@@ -13,6 +14,7 @@ use op_dbus_activator::layout::Layout;
 use op_dbus_agent::bus::BusProber;
 use op_dbus_agent::child::supervisor;
 use op_dbus_agent::judge::{Subject, Times, Verdict};
+use op_dbus_agent::reboot::{self, Waited};
 use op_dbus_agent::{import, report, watch};
 
 /// The same meanings as those of op-dbus-stage.
@@ -63,6 +65,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Reboot in order, once nobody inhibits it any more or the limit is up
+    ///
+    /// Exit codes: 0 the reboot was asked for; 1 nobody granted it; 2 wrong usage.
+    Reboot {
+        /// How long to wait for locks of systemd-inhibit(1), in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+        limit: u32,
+        /// The program that asks systemd
+        #[arg(long, value_name = "PATH", default_value = "systemctl", hide = true)]
+        systemctl: PathBuf,
+    },
     /// Run an executable within limits, for this program's own use
     #[command(hide = true)]
     RunChild {
@@ -87,6 +100,9 @@ fn main() -> ExitCode {
             config,
             json,
         } => import(&Layout::new(run, sysroot), config, json),
+        Command::Reboot { limit, systemctl } => {
+            reboot(Duration::from_secs(limit.into()), &systemctl)
+        }
         Command::RunChild {
             limit_ms,
             keep,
@@ -122,6 +138,32 @@ fn import(layout: &Layout, config: Option<PathBuf>, json: bool) -> ExitCode {
         eprintln!("op-dbus-agent: print what was imported: {error}");
     }
     ExitCode::SUCCESS
+}
+
+fn reboot(limit: Duration, systemctl: &Path) -> ExitCode {
+    let start = Instant::now();
+    let waited = reboot::wait(
+        limit,
+        reboot::ask_logind,
+        || start.elapsed(),
+        thread::sleep,
+        |who| eprintln!("op-dbus-agent: reboot: waits for {}", reboot::names(who)),
+    );
+    match waited {
+        Waited::Free => {}
+        Waited::Overrun(who) => eprintln!(
+            "op-dbus-agent: reboot: {} s are over, {} is not waited for any longer",
+            limit.as_secs(),
+            reboot::names(&who)
+        ),
+        Waited::Unknown(why) => {
+            eprintln!("op-dbus-agent: reboot: it is not known who inhibits it: {why}");
+        }
+    }
+    match reboot::reboot(systemctl) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error, FAILURE),
+    }
 }
 
 fn health(config: Health, json: bool) -> ExitCode {

@@ -1,0 +1,73 @@
+//! `op-dbus-agent reboot` without a bus, and with a systemctl that refuses.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// A systemctl that notes what it is asked, and refuses what `refused` matches.
+fn systemctl(dir: &Path, refused: &str) -> std::path::PathBuf {
+    let path = dir.join("systemctl");
+    let asked = dir.join("asked");
+    let text = format!(
+        "#!/bin/sh\necho \"$*\" >> {}\ncase \"$*\" in {refused}) exit 1;; esac\n",
+        asked.display()
+    );
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+fn reboot(dir: &Path, systemctl: &Path) -> (Output, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_op-dbus-agent"))
+        .args(["reboot", "--limit", "1000", "--systemctl"])
+        .arg(systemctl)
+        .env(
+            "DBUS_SYSTEM_BUS_ADDRESS",
+            format!("unix:path={}/no-bus", dir.display()),
+        )
+        .output()
+        .unwrap();
+    let asked = fs::read_to_string(dir.join("asked")).unwrap_or_default();
+    (output, asked)
+}
+
+const POLITE: &str = "--check-inhibitors=no reboot";
+const PLAIN: &str = "--job-mode=replace-irreversibly --no-block start reboot.target";
+
+#[test]
+fn without_a_bus_it_reboots_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = systemctl(dir.path(), "nothing");
+    let (output, asked) = reboot(dir.path(), &program);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(asked, format!("{POLITE}\n"));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("it is not known who inhibits"), "{said}");
+}
+
+#[test]
+fn what_logind_refuses_systemd_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = systemctl(dir.path(), "*check-inhibitors*");
+    let (output, asked) = reboot(dir.path(), &program);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(asked, format!("{POLITE}\n{PLAIN}\n"));
+}
+
+#[test]
+fn a_reboot_that_nobody_grants_fails_so_that_the_unit_reboots() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = systemctl(dir.path(), "*");
+    let (output, asked) = reboot(dir.path(), &program);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(asked, format!("{POLITE}\n{PLAIN}\n"));
+
+    let (output, _) = reboot(dir.path(), &dir.path().join("missing"));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
