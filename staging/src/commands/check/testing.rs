@@ -13,6 +13,7 @@ use crate::findings::{Findings, Severity};
 /// which counts as the running one.
 pub(crate) fn host(dir: &Path) -> Host {
     let global = Global {
+        for_uid: None,
         json: false,
         config: None,
         store: None,
