@@ -21,6 +21,7 @@ mod reserve;
 mod session;
 mod settings;
 mod signed;
+mod verdict;
 
 use std::ffi::OsString;
 

@@ -129,6 +129,9 @@ pub(crate) struct Condemn {
     /// Why, for the audit log
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
+    /// Go by the verdict of this boot's health check; without one, condemn for --reason
+    #[arg(long)]
+    pub(crate) from_health: bool,
     /// Reboot if that brings a better choice
     #[arg(long)]
     pub(crate) reboot: bool,

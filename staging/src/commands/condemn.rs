@@ -1,15 +1,34 @@
-//! `condemn`: the running version was judged unhealthy.
+//! `condemn`: the running version was judged unhealthy, or (`--from-health`)
+//! whatever the health check said of it.
 
 use std::process::Command;
 
 use op_dbus_bootstate::record::Next;
-use op_dbus_bootstate::transition;
+use op_dbus_bootstate::transition::{self, Running};
 
 use super::running::{self, ThisBoot};
 use crate::cli::device as cli;
 use crate::context::{Context, Report};
 use crate::error::{Exit, Failure, Result};
 use crate::session::Session;
+use crate::verdict::{self, Policy, Verdict};
+
+/// Respects who inhibits a shutdown, for a while, and reboots.
+const REBOOT_UNIT: &str = "op-dbus-reboot.service";
+/// The reason of a run without `--reason`, by hand …
+const BY_HAND: &str = "judged unhealthy";
+/// … and after a health check that said nothing that counts.
+const SILENT: &str = "the health check did not end properly";
+
+/// What is to be done with the running version.
+enum Ask {
+    /// It is bad, and why.
+    Condemn(String),
+    /// It is not known whether it is; what of it.
+    TryAgain(String),
+    /// Nobody says that it is bad.
+    Leave(String),
+}
 
 /// Runs the command. With nothing active there is nothing to condemn and
 /// nothing a reboot would better.
@@ -26,60 +45,133 @@ pub(crate) fn run(context: &Context, args: &cli::Condemn) -> Result<Exit> {
             return Ok(Exit::Done);
         }
     };
+    let (report, next) = match ask(context, args, &running) {
+        Ask::Condemn(reason) => condemn(context, &running, &reason)?,
+        Ask::TryAgain(unknown) => try_again(context, &running, &unknown)?,
+        Ask::Leave(unknown) => {
+            let version = &running.version;
+            let report = Report::new("condemn", "nothing-to-do")
+                .field("version", version.as_str())
+                .field("next", "stay-up")
+                .field("reason", unknown.as_str())
+                .line(format!(
+                    "{version} is not condemned: unknown = \"bless\" in [health], and only this is not known: {unknown}."
+                ));
+            (report, Next::StayUp)
+        }
+    };
+    context.print(&report)?;
+    if args.reboot && next == Next::Reboot {
+        reboot(context)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn ask(context: &Context, args: &cli::Condemn, running: &Running) -> Ask {
+    let given = |default: &str| args.reason.clone().unwrap_or_else(|| default.to_owned());
+    if !args.from_health {
+        return Ask::Condemn(given(BY_HAND));
+    }
+    match verdict::read(context, running) {
+        Verdict::Unhealthy(reasons) => Ask::Condemn(reasons),
+        Verdict::Unknown(reasons) => match verdict::policy(context) {
+            Policy::Condemn => Ask::Condemn(format!("not known in time: {reasons}")),
+            Policy::Retry => Ask::TryAgain(reasons),
+            Policy::Bless => Ask::Leave(reasons),
+        },
+        // A check that said "healthy" and failed all the same, or a boot that
+        // was not blessed in spite of it: nothing was said of what is wrong.
+        Verdict::Healthy | Verdict::Silent => Ask::Condemn(given(SILENT)),
+    }
+}
+
+fn condemn(context: &Context, running: &Running, reason: &str) -> Result<(Report, Next)> {
+    // The lock must be free before the reboot stops the units that need it.
     let mut session = Session::open(context)?;
-    let reason = args.reason.as_deref().unwrap_or("judged unhealthy");
     let next = session.apply(running.version.as_str(), |record| {
-        transition::condemn(record, &running, reason)
+        transition::condemn(record, running, reason)
     })?;
     let version = &running.version;
     let is_quarantined = session.record().quarantine.contains(&running.digest);
-    // The lock must be free before the reboot stops the units that need it.
-    drop(session);
-    let (result, word, line) = match next {
+    let (result, line) = match next {
         _ if !running.counted => (
             "not-counted",
-            "stay-up",
             format!(
                 "{version} is unhealthy, but this boot was not counted: nothing is recorded, and the host stays up."
             ),
         ),
         Next::Reboot => (
             "condemned",
-            "reboot",
-            format!("{version} is condemned; a reboot brings a better choice."),
+            format!("{version} is condemned ({reason}); a reboot brings a better choice."),
         ),
         Next::StayUp => (
             "condemned",
-            "stay-up",
             format!(
-                "{version} is condemned; a reboot would bring nothing better, so the host stays up."
+                "{version} is condemned ({reason}); a reboot would bring nothing better, so the host stays up."
             ),
         ),
     };
+    // An uncounted boot has nothing to reboot for, whatever the record says.
+    let next = if running.counted { next } else { Next::StayUp };
     let report = Report::new("condemn", result)
         .field("version", version.as_str())
         .field("quarantined", is_quarantined)
-        .field("next", word)
+        .field("reason", reason)
+        .field("next", word(next))
         .line(line);
-    context.print(&report)?;
-    if args.reboot && next == Next::Reboot {
-        reboot()?;
-    }
-    Ok(Exit::Done)
+    Ok((report, next))
 }
 
-fn reboot() -> Result<()> {
-    let failed = |why: &dyn std::fmt::Display| {
+/// Nothing is recorded: the boot that comes is one more try of a trial, and the
+/// shutdown before it gives this one back while refunds last.
+fn try_again(context: &Context, running: &Running, unknown: &str) -> Result<(Report, Next)> {
+    let session = Session::open(context)?;
+    let next = transition::undecided(session.record(), running);
+    let version = &running.version;
+    let line = match next {
+        Next::Reboot => {
+            format!("Whether {version} is healthy is not known ({unknown}); another boot tries it.")
+        }
+        Next::StayUp => format!(
+            "Whether {version} is healthy is not known ({unknown}); it is not on trial, so the host stays up."
+        ),
+    };
+    let report = Report::new("condemn", "not-known")
+        .field("version", version.as_str())
+        .field("quarantined", false)
+        .field("reason", unknown)
+        .field("next", word(next))
+        .line(line);
+    Ok((report, next))
+}
+
+fn word(next: Next) -> &'static str {
+    match next {
+        Next::Reboot => "reboot",
+        Next::StayUp => "stay-up",
+    }
+}
+
+/// By the unit that waits for inhibitors; at once, where that can't be started.
+fn reboot(context: &Context) -> Result<()> {
+    let Err(why) = systemctl(&["--no-block", "start", REBOOT_UNIT]) else {
+        return Ok(());
+    };
+    context.warn(format!("{REBOOT_UNIT} was not started: {why}"));
+    systemctl(&["reboot"]).map_err(|why| {
         Failure::new(
             Exit::Failure,
             "systemctl reboot",
             why,
             "reboot by hand; the verdict is recorded",
         )
-    };
-    match Command::new("systemctl").arg("reboot").status() {
+    })
+}
+
+fn systemctl(args: &[&str]) -> std::result::Result<(), String> {
+    match Command::new("systemctl").args(args).status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(failed(&status)),
-        Err(why) => Err(failed(&why)),
+        Ok(status) => Err(status.to_string()),
+        Err(why) => Err(why.to_string()),
     }
 }

@@ -6,6 +6,7 @@ use super::running::{self, ThisBoot};
 use crate::context::{Context, Report};
 use crate::error::{Exit, Result};
 use crate::session::Session;
+use crate::verdict::{self, Verdict};
 
 /// Runs the command.
 pub(crate) fn run(context: &Context) -> Result<Exit> {
@@ -16,9 +17,16 @@ pub(crate) fn run(context: &Context) -> Result<Exit> {
             session.apply(running.version.as_str(), |record| {
                 let Change {
                     record,
-                    events,
+                    mut events,
                     outcome,
                 } = transition::orderly_shutdown(record, &running);
+                // One more try for what is not known is asked for by a reboot.
+                if let Verdict::Unknown(what) = verdict::read(context, &running) {
+                    for event in &mut events {
+                        event.detail.push_str("; not known: ");
+                        event.detail.push_str(&what);
+                    }
+                }
                 Ok(Change {
                     record,
                     events,

@@ -34,3 +34,4 @@ mod shared;
 mod streams;
 mod trust;
 mod upgrades;
+mod verdict;
