@@ -9,13 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
-use op_dbus_activator::config::{Config, Health};
+use op_dbus_activator::config::Config;
 use op_dbus_activator::layout::Layout;
-use op_dbus_agent::bus::BusProber;
 use op_dbus_agent::child::supervisor;
-use op_dbus_agent::judge::{Subject, Times, Verdict};
 use op_dbus_agent::reboot::{self, Waited};
-use op_dbus_agent::{import, report, watch};
+use op_dbus_agent::{health, import};
 
 /// The same meanings as those of op-dbus-stage.
 const FAILURE: u8 = 1;
@@ -31,17 +29,32 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Check the units and bus names of [health] until they have held for its settle time
+    /// Check what [health] asks for until it has held for its settle time
     ///
-    /// Exit codes: 0 healthy; 1 unhealthy, with one line a failed check;
-    /// 2 wrong usage; 3 the configuration is missing or wrong.
+    /// The verdict is written to <RUN>/op-dbus/health.json as well.
+    ///
+    /// Exit codes: 0 healthy, or not known and configured to count as healthy;
+    /// 1 unhealthy, with one line a failed check; 2 wrong usage; 3 the
+    /// configuration is missing or wrong; 75 not known.
     Health {
-        /// The configuration
-        #[arg(long, value_name = "PATH", default_value = op_dbus_activator::layout::CONFIG)]
-        config: PathBuf,
+        /// The configuration; by default the one below the host's root
+        #[arg(long, value_name = "PATH")]
+        config: Option<PathBuf>,
+        /// The host's root
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        sysroot: PathBuf,
+        /// Where what lasts one boot is
+        #[arg(long, value_name = "DIR", default_value = "/run")]
+        run: PathBuf,
         /// Print one JSON object instead of lines
         #[arg(long)]
         json: bool,
+        /// Only check [health] of the configuration, and say what it asks for
+        #[arg(long)]
+        check_config: bool,
+        /// Seconds since boot, if not what the kernel says
+        #[arg(long, value_name = "SECONDS", hide = true)]
+        uptime: Option<u64>,
     },
     /// Check what the active version brings beside its units, and put it where the host looks
     ///
@@ -90,10 +103,27 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Health { config, json } => match Config::load(&config) {
-            Ok(config) => health(config.health, json),
-            Err(error) => complain(&error, CONFIGURATION),
-        },
+        Command::Health {
+            config,
+            sysroot,
+            run,
+            json,
+            check_config,
+            uptime,
+        } => {
+            let layout = Layout::new(run, sysroot);
+            let config = config.unwrap_or_else(|| layout.config());
+            if check_config {
+                return health::check_config(&config, json);
+            }
+            let uptime = uptime.map(Duration::from_secs);
+            let request = health::Request {
+                layout,
+                json,
+                uptime,
+            };
+            health::run(&request, &config)
+        }
         Command::Import {
             sysroot,
             run,
@@ -163,29 +193,5 @@ fn reboot(limit: Duration, systemctl: &Path) -> ExitCode {
     match reboot::reboot(systemctl) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&error, FAILURE),
-    }
-}
-
-fn health(config: Health, json: bool) -> ExitCode {
-    let times = Times {
-        settle: Duration::from_secs(config.settle_seconds.into()),
-        timeout: Duration::from_secs(config.timeout_seconds.into()),
-    };
-    let units = config.units.into_iter().map(Subject::Unit);
-    let names = config.bus_names.into_iter().map(Subject::BusName);
-    let subjects: Vec<_> = units.chain(names).collect();
-    let outcome = watch::watch(BusProber::default(), &subjects, times);
-    let said = if json {
-        report::json(&outcome, subjects.len()).map_err(io::Error::from)
-    } else {
-        Ok(report::lines(&outcome, subjects.len(), times).join("\n"))
-    };
-    // The verdict is the exit code; a closed pipe does not change it.
-    if let Err(error) = said.and_then(|text| writeln!(io::stdout(), "{text}")) {
-        eprintln!("op-dbus-agent: print the verdict: {error}");
-    }
-    match outcome.verdict {
-        Verdict::Healthy => ExitCode::SUCCESS,
-        Verdict::Unhealthy(_) => ExitCode::FAILURE,
     }
 }

@@ -1,59 +1,96 @@
 //! Observes units and names over the system bus.
 //!
 //! systemd's side is its D-Bus interface (org.freedesktop.systemd1(5)); a name is
-//! well when its owner answers `org.freedesktop.DBus.Peer.Ping`, which D-Bus
-//! libraries answer by themselves for a program that serves objects and whose
-//! main loop runs.
+//! well when its owner answers a call: by default
+//! `org.freedesktop.DBus.Peer.Ping`, which D-Bus libraries answer by themselves
+//! for a program that serves objects and whose main loop runs.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use op_dbus_health::subject::Call;
 use zbus::blocking::{Connection, connection};
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 
-use crate::judge::{Finding, Subject};
-use crate::watch::Prober;
-
-/// For one call. A busy but healthy system answers well within it.
-const CALL: Duration = Duration::from_secs(5);
+use super::judge::Finding;
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
 const BUS: &str = "org.freedesktop.DBus";
 
-/// Probes over one connection, which is made when first needed, and again after
-/// it broke.
-#[derive(Debug, Default)]
-pub struct BusProber {
-    connection: Option<Connection>,
+/// A connection that many checks share: a bus accepts only so many of one user.
+/// It is made when first needed, and again after it broke.
+#[derive(Debug, Clone)]
+pub struct Bus {
+    /// For one call.
+    timeout: Duration,
+    connection: Arc<Mutex<Option<Connection>>>,
 }
 
-impl Prober for BusProber {
-    fn probe(&mut self, subject: &Subject) -> Finding {
-        let found = self.connect().and_then(|connection| match subject {
-            Subject::Unit(name) => unit(connection, name).map(|state| judge_unit(&state)),
-            Subject::BusName(name) => ping(connection, name),
+impl Bus {
+    /// Not connected yet. `timeout`: for one call.
+    pub fn new(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            connection: Arc::default(),
+        }
+    }
+
+    /// What is the matter with a unit.
+    pub fn unit(&self, name: &str) -> Finding {
+        self.ask(|connection| unit(connection, name).map(|state| judge_unit(&state)))
+    }
+
+    /// Whether the owner of a name answers.
+    pub fn name(&self, name: &str, call: &Call) -> Finding {
+        self.ask(|connection| ask_owner(connection, name, call))
+    }
+
+    fn ask(&self, look: impl FnOnce(&Connection) -> zbus::Result<Finding>) -> Finding {
+        let found = self.connect().and_then(|connection| {
+            look(&connection).inspect_err(|error| {
+                // A method's own error leaves the connection as good as it was,
+                // and so does an answer that does not come.
+                if !matches!(error, zbus::Error::MethodError(..)) && !is_timeout(error) {
+                    self.forget(&connection);
+                }
+            })
         });
-        found.unwrap_or_else(|error| {
-            // A method's own error leaves the connection as good as it was.
-            if !matches!(error, zbus::Error::MethodError(..)) {
-                self.connection = None;
-            }
-            Finding::NotYet(words(&error))
-        })
+        found.unwrap_or_else(|error| Finding::NotYet(self.words(&error)))
+    }
+
+    /// The bus may accept a connection and then say nothing: the others wait as
+    /// well, and to whoever keeps the clock they are all overdue.
+    fn connect(&self) -> zbus::Result<Connection> {
+        let mut shared = self.lock();
+        if let Some(connection) = &*shared {
+            return Ok(connection.clone());
+        }
+        let connection = connection::Builder::system()?
+            .method_timeout(self.timeout)
+            .build()?;
+        Ok(shared.insert(connection).clone())
+    }
+
+    /// Unless somebody else has already made another.
+    fn forget(&self, broken: &Connection) {
+        let mut shared = self.lock();
+        let is_this = |one: &Connection| one.unique_name() == broken.unique_name();
+        if shared.as_ref().is_some_and(is_this) {
+            *shared = None;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl BusProber {
-    fn connect(&mut self) -> zbus::Result<&Connection> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => connection::Builder::system()?
-                .method_timeout(CALL)
-                .build()?,
-        };
-        Ok(self.connection.insert(connection))
-    }
+fn is_timeout(error: &zbus::Error) -> bool {
+    matches!(error, zbus::Error::InputOutput(error) if error.kind() == std::io::ErrorKind::TimedOut)
 }
 
 /// What systemd says about a unit.
@@ -165,7 +202,7 @@ where
 
 /// Asks the present owner, by its unique name: calling the name itself would
 /// have the bus start an activatable service just to answer.
-fn ping(connection: &Connection, name: &str) -> zbus::Result<Finding> {
+fn ask_owner(connection: &Connection, name: &str, call: &Call) -> zbus::Result<Finding> {
     let owner: String = connection
         .call_method(
             Some(BUS),
@@ -178,28 +215,30 @@ fn ping(connection: &Connection, name: &str) -> zbus::Result<Finding> {
         .deserialize()?;
     connection.call_method(
         Some(owner.as_str()),
-        "/",
-        Some("org.freedesktop.DBus.Peer"),
-        "Ping",
+        call.path.as_str(),
+        Some(call.interface.as_str()),
+        call.method.as_str(),
         &(),
     )?;
     Ok(Finding::Well { mark: owner })
 }
 
-/// One line, without D-Bus' own words where there are better ones.
-fn words(error: &zbus::Error) -> String {
-    match error {
-        zbus::Error::MethodError(name, text, _) => match name.as_str() {
-            "org.freedesktop.DBus.Error.NameHasNoOwner" => {
-                "no program owns it; does the service run, and does the bus policy allow the name?"
-                    .to_owned()
+impl Bus {
+    /// One line, without D-Bus' own words where there are better ones.
+    fn words(&self, error: &zbus::Error) -> String {
+        match error {
+            zbus::Error::MethodError(name, text, _) => match name.as_str() {
+                "org.freedesktop.DBus.Error.NameHasNoOwner" => {
+                    "no program owns it; does the service run, and does the bus policy allow the name?"
+                        .to_owned()
+                }
+                other => text.clone().unwrap_or_else(|| other.to_owned()),
+            },
+            error if is_timeout(error) => {
+                format!("no answer within {} s", self.timeout.as_secs())
             }
-            other => text.clone().unwrap_or_else(|| other.to_owned()),
-        },
-        zbus::Error::InputOutput(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-            format!("no answer within {} s", CALL.as_secs())
+            other => format!("system bus: {other}; is dbus.service running?"),
         }
-        other => format!("system bus: {other}; is dbus.service running?"),
     }
 }
 

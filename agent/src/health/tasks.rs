@@ -1,0 +1,91 @@
+//! Makes of the configured checks something that can be done.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::time::Duration;
+
+use op_dbus_health::settings::Check;
+use op_dbus_health::subject::Subject;
+use op_dbus_health::verdict::Kind;
+
+use super::bus::Bus;
+use super::judge::Rule;
+use super::watch::{Look, Task};
+use super::{endpoint, program};
+use crate::child::Runner;
+
+/// One task a check, in the same order.
+pub fn tasks(checks: &[Check]) -> Vec<Task> {
+    let mut shared = Shared::default();
+    checks
+        .iter()
+        .map(|check| Task {
+            rule: Rule {
+                name: check.name.clone(),
+                kind: check.kind,
+                retries: check.retries,
+            },
+            timeout: check.timeout,
+            interval: check.interval,
+            look: shared.look(check),
+        })
+        .collect()
+}
+
+/// What checks have in common.
+#[derive(Default)]
+struct Shared {
+    runner: Runner,
+    /// One a time limit: it is a property of the connection.
+    buses: BTreeMap<Duration, Bus>,
+}
+
+impl Shared {
+    fn bus(&mut self, timeout: Duration) -> Bus {
+        let bus = self.buses.entry(timeout);
+        bus.or_insert_with(|| Bus::new(timeout)).clone()
+    }
+
+    fn look(&mut self, check: &Check) -> Look {
+        let timeout = check.timeout;
+        match check.subject.clone() {
+            Subject::Unit(name) => {
+                let bus = self.bus(timeout);
+                Box::new(move || bus.unit(&name))
+            }
+            Subject::BusName { name, call } => {
+                let bus = self.bus(timeout);
+                Box::new(move || bus.name(&name, &call))
+            }
+            Subject::Tcp(endpoint) => Box::new(move || endpoint::tcp(&endpoint, timeout)),
+            Subject::Program(words) => {
+                let argv: Vec<_> = words.into_iter().map(OsString::from).collect();
+                let runner = self.runner.clone();
+                Box::new(move || program::look(&runner, &argv, timeout))
+            }
+            _ => Box::new(|| super::judge::Finding::NotYet("not looked at".to_owned())),
+        }
+    }
+}
+
+/// One line about a check.
+pub fn described(check: &Check) -> String {
+    let kind = match check.kind {
+        Kind::Required => "required",
+        Kind::Wanted => "wanted",
+        Kind::Infrastructure => "infrastructure",
+    };
+    let subject = check.subject.to_string();
+    let named = if subject == check.name {
+        String::new()
+    } else {
+        format!(" ({subject})")
+    };
+    format!(
+        "{kind}: {}{named}: every {} s, at most {} s, {} retries",
+        check.name,
+        check.interval.as_secs(),
+        check.timeout.as_secs(),
+        check.retries
+    )
+}
