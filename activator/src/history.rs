@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use op_dbus_bootstate::audit::{self, AuditHead, Line};
+use op_dbus_bootstate::audit::{self, AuditHead, Line, Segment};
 use op_dbus_bootstate::rebuild::History;
 use op_dbus_bootstate::receipt::{self, Receipt};
 use op_dbus_bootstate::{Deployment, Digest, Record, Version};
@@ -23,10 +23,10 @@ const MAX_RECEIPTS: usize = 4096;
 /// A record from the audit log, the receipts and the store's subvolumes. `None`:
 /// no version that proved itself is left intact.
 pub fn rebuild(layout: &Layout) -> Option<Record> {
-    let (history, head) = match read_log(&layout.audit_log()) {
+    let (history, head) = match read_log(&layout.audit_dir()) {
         Ok(found) => found,
         Err(why) => {
-            log::warn!("{}: read: {why}", layout.audit_log().display());
+            log::warn!("{}: read: {why}", layout.audit_dir().display());
             return None;
         }
     };
@@ -76,27 +76,52 @@ fn receipts(layout: &Layout) -> Vec<Deployment> {
         .collect()
 }
 
-/// Reads the end of the log, line by line. Lines that are none are passed over:
-/// a doubtful log is better than no version at all.
-fn read_log(path: &Path) -> io::Result<(History, AuditHead)> {
-    let mut file = File::open(path)?;
-    let start = file.metadata()?.len().saturating_sub(TAIL);
-    file.seek(SeekFrom::Start(start))?;
-    let mut lines = BufReader::new(file).take(TAIL);
-    let mut history = History::default();
-    let mut head = AuditHead::default();
+/// Reads the end of the log: its segments in their order, then the open file.
+fn read_log(dir: &Path) -> io::Result<(History, AuditHead)> {
+    let mut segments = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        segments.extend(name.to_str().and_then(Segment::parse));
+    }
+    segments.sort_unstable();
+    let names = segments.iter().map(Segment::to_string);
+    let names = names.chain([audit::OPEN.to_owned()]);
+    let files: Vec<_> = names
+        .filter_map(|name| {
+            let file = File::open(dir.join(name)).ok()?;
+            let length = file.metadata().ok()?.len();
+            Some((file, length))
+        })
+        .collect();
+    let total = files.iter().map(|(_, length)| length).sum::<u64>();
+    let mut left_out = total.saturating_sub(TAIL);
+    let mut found = Default::default();
+    for (mut file, length) in files {
+        let start = left_out.min(length);
+        left_out -= start;
+        file.seek(SeekFrom::Start(start))?;
+        read_lines(file.take(length - start), &mut found)?;
+    }
+    Ok(found)
+}
+
+/// Reads one file of it, line by line. Lines that are none are passed over: a
+/// doubtful log is better than no version at all.
+fn read_lines(file: impl io::Read, found: &mut (History, AuditHead)) -> io::Result<()> {
+    let mut lines = BufReader::new(file);
+    let (history, head) = found;
     let mut bytes = Vec::new();
     loop {
         bytes.clear();
         // A line that is too long is taken in pieces, none of which is an entry.
         let mut piece = lines.by_ref().take(LINE_LIMIT);
         if piece.read_until(b'\n', &mut bytes)? == 0 {
-            return Ok((history, head));
+            return Ok(());
         }
         let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         if let Ok(line) = serde_json::from_slice::<Line>(text) {
             history.line(&line);
-            head = AuditHead {
+            *head = AuditHead {
                 length: line.n,
                 head: audit::hash_line(text),
                 missed: 0,
@@ -142,9 +167,31 @@ mod tests {
         let mut text = fs::read(&path).unwrap();
         text.extend(b"{\"n\":4,\"torn");
         fs::write(&path, &text).unwrap();
-        let (history, head) = read_log(&path).unwrap();
+        let (history, head) = read_log(dir.path()).unwrap();
         assert_eq!(head, written);
         assert_eq!(history.candidates().collect::<Vec<_>>(), [Digest([1; 32])]);
+    }
+
+    #[test]
+    fn segments_are_read_in_their_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(audit::OPEN);
+        let written = log(
+            &path,
+            &[(Kind::Blessed, 1), (Kind::Blessed, 2), (Kind::Rotated, 1)],
+        );
+        let text = fs::read_to_string(&path).unwrap();
+        for (index, line) in text.lines().enumerate() {
+            let n = index as u64 + 1;
+            let name = Segment { first: n, last: n }.to_string();
+            fs::write(dir.path().join(name), format!("{line}\n")).unwrap();
+        }
+        // As after a crash between closing a segment and beginning the next.
+        fs::remove_file(&path).unwrap();
+        let (history, head) = read_log(dir.path()).unwrap();
+        assert_eq!(head, written);
+        let candidates: Vec<_> = history.candidates().collect();
+        assert_eq!(candidates, [Digest([1; 32]), Digest([2; 32])]);
     }
 
     #[test]
@@ -157,7 +204,7 @@ mod tests {
         text.extend(fs::read(&path).unwrap());
         text.extend(vec![0xff; 30_000]);
         fs::write(&path, &text).unwrap();
-        let (history, head) = read_log(&path).unwrap();
+        let (history, head) = read_log(dir.path()).unwrap();
         assert_eq!(head, written);
         assert_eq!(history.candidates().count(), 1);
     }

@@ -11,10 +11,22 @@
 //! the next writer continues after them. A log that is *behind* the record, or
 //! does not contain the record's head at its place, was tampered with or lost.
 //!
+//! **Segments.** A log that has grown is closed and goes on in a new file
+//! ([`Segment`]), with the same numbers and the same chain: the new file's first
+//! line is [`Kind::Rotated`]. Old segments are removed only after a line has said
+//! up to which one ([`Rotation::removed`]); so a log may begin at any number, if a
+//! line of it says why.
+//!
 //! **Kinds of later releases.** An event whose kind this program does not know is
 //! an event all the same ([`Kind::Unknown`]): the chain is over the bytes of the
 //! lines, and setting a log aside because a newer program wrote to it would be a
 //! false alarm.
+
+mod segment;
+mod verify;
+
+pub use segment::{OPEN, Segment};
+pub use verify::{AuditError, Verifier};
 
 use std::fmt;
 
@@ -209,7 +221,8 @@ pub struct Rotation {
     /// The last line of the segment that was closed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub closed: Option<Place>,
-    /// The last line that is kept no longer; it and all before it may be gone.
+    /// The last line that is kept no longer, since this rotation or one before; it
+    /// and all before it may be gone.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub removed: Option<Place>,
 }
@@ -309,102 +322,6 @@ pub fn append(
         missed: head.missed,
     };
     Ok((line, after))
-}
-
-/// Where and how a log fails its verification.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AuditError {
-    /// A line that is not an entry.
-    #[error("line {0} is not an audit entry")]
-    Malformed(u64),
-    /// A line out of its place, or after a line that is gone.
-    #[error("line {at} says it is number {found}: a line was dropped, repeated or moved")]
-    Number {
-        /// Where it stands.
-        at: u64,
-        /// What it says.
-        found: u64,
-    },
-    /// A line that does not follow from the one before.
-    #[error("line {0} does not follow from the line before it: one of the two was changed")]
-    Chain(u64),
-    /// Fewer lines than the record knows of.
-    #[error(
-        "the log ends at line {found}, the boot record knows of {expected}: its end was cut off"
-    )]
-    Behind {
-        /// Lines in the log.
-        found: u64,
-        /// Lines the record knows.
-        expected: u64,
-    },
-    /// The line the record points to is another one.
-    #[error("line {0} is not the one the boot record points to: the log was rewritten")]
-    Head(u64),
-}
-
-/// Follows a chain line by line.
-#[derive(Debug, Clone, Default)]
-pub struct Verifier {
-    at: AuditHead,
-    anchor: Option<AuditHead>,
-    anchor_seen: bool,
-}
-
-impl Verifier {
-    /// Checks the chain alone, or also against what the record says.
-    pub fn new(anchor: Option<AuditHead>) -> Self {
-        let anchor_seen = anchor.is_none_or(|anchor| anchor.length == 0);
-        Self {
-            at: AuditHead::default(),
-            anchor,
-            anchor_seen,
-        }
-    }
-
-    /// Takes the next line, without its newline.
-    pub fn line(&mut self, bytes: &[u8]) -> Result<Line, AuditError> {
-        let n = self.at.length.saturating_add(1);
-        if bytes.len() > LINE_MAX {
-            return Err(AuditError::Malformed(n));
-        }
-        let line: Line = serde_json::from_slice(bytes).map_err(|_| AuditError::Malformed(n))?;
-        if line.n != n {
-            return Err(AuditError::Number {
-                at: n,
-                found: line.n,
-            });
-        }
-        if line.prev != self.at.head {
-            return Err(AuditError::Chain(n));
-        }
-        self.at = AuditHead {
-            length: n,
-            head: hash_line(bytes),
-            missed: 0,
-        };
-        if let Some(anchor) = self.anchor.filter(|anchor| anchor.length == n) {
-            if anchor.head != self.at.head {
-                return Err(AuditError::Head(n));
-            }
-            self.anchor_seen = true;
-        }
-        Ok(line)
-    }
-
-    /// The end of the log: its head, or that the record knows of more.
-    pub fn end(self) -> Result<AuditHead, AuditError> {
-        match self.anchor {
-            Some(anchor) if !self.anchor_seen => Err(AuditError::Behind {
-                found: self.at.length,
-                expected: anchor.length,
-            }),
-            anchor => Ok(AuditHead {
-                missed: anchor.map_or(0, |anchor| anchor.missed),
-                ..self.at
-            }),
-        }
-    }
 }
 
 #[cfg(test)]

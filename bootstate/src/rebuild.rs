@@ -20,7 +20,7 @@ impl History {
     pub fn line(&mut self, line: &Line) {
         let Some(digest) = line.digest else { return };
         match line.event {
-            Kind::Blessed | Kind::Restored => {
+            Kind::Blessed | Kind::Restored | Kind::Rotated => {
                 self.blessed.retain(|known| *known != digest);
                 if self.blessed.len() >= MAX_CANDIDATES {
                     self.blessed.remove(0);

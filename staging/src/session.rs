@@ -15,16 +15,18 @@ use std::time::Duration;
 use op_dbus_activator::history;
 use op_dbus_activator::lock::{Lock, LockError};
 use op_dbus_activator::records::{RecordError, Records};
-use op_dbus_bootstate::Record;
-use op_dbus_bootstate::audit::{Event, Kind};
+use op_dbus_bootstate::audit::{AuditHead, Event, Kind};
 use op_dbus_bootstate::codec::{self, CodecError};
+use op_dbus_bootstate::record::Escalation;
 use op_dbus_bootstate::store::{CommitError, Loaded, Reading, Verdict, Writer};
 use op_dbus_bootstate::transition::{self, Change, Refusal};
+use op_dbus_bootstate::{Deployment, Record};
 
-use crate::auditlog::AuditLog;
+use crate::auditlog::{AuditLog, Writing};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Result};
 use crate::holder;
+use crate::settings::audit::Audit;
 
 /// How long a command waits for another one to end: longer than the
 /// activator's roles take, and short enough to be told at once otherwise.
@@ -71,7 +73,13 @@ impl<'c> Session<'c> {
         check_reader(context)?;
         let log = AuditLog::new(&context.layout);
         let (record, repairs) = match verdict.record() {
-            Some(record) => (record.clone(), repairs(&loaded, &verdict)),
+            Some(record) => {
+                let mut record = record.clone();
+                if let Some(head) = end_after(&log, &verdict, &record) {
+                    record.audit = head;
+                }
+                (record, repairs(&loaded, &verdict))
+            }
             None => rebuild(context, &loaded)?,
         };
         let is_unreadable = [&loaded.zero, &loaded.one]
@@ -203,10 +211,17 @@ impl<'c> Session<'c> {
     /// Appends to the log and lets the record point to it. Without a log, what
     /// could not be logged is counted, and boot attempts stay in the record.
     fn write_log(&self, next: &mut Record, events: &[Event]) -> bool {
-        match self
-            .log
-            .append(self.record.audit, events, &self.context.author())
-        {
+        let author = self.context.author();
+        let limits = Audit::load(self.context).unwrap_or_else(|why| {
+            self.context.warn(why.to_string());
+            Audit::default()
+        });
+        let writing = Writing {
+            author: &author,
+            limits: limits.limits(),
+            proved: proved(&self.record),
+        };
+        match self.log.append(self.record.audit, events, &writing) {
             Ok(head) => {
                 next.audit = head;
                 true
@@ -292,6 +307,22 @@ fn check_reader(context: &Context) -> Result<()> {
         ),
         "bring the initramfs up to date (dracut --force) and reboot",
     ))
+}
+
+/// Where the log ends, if the record is that of the last bless and the log's lines
+/// of that time were removed since.
+fn end_after(log: &AuditLog, verdict: &Verdict, record: &Record) -> Option<AuditHead> {
+    matches!(verdict, Verdict::Rebuilt(_))
+        .then(|| log.end_after(record.audit))
+        .and_then(std::result::Result::ok)
+        .flatten()
+}
+
+/// What a lost record is rebuilt to, the oldest first: not what was condemned.
+fn proved(record: &Record) -> Vec<&Deployment> {
+    let good = record.good.as_ref();
+    let good = good.filter(|_| record.escalation == Escalation::None);
+    record.fallback.iter().chain(good).collect()
 }
 
 fn repairs(loaded: &Loaded, verdict: &Verdict) -> Vec<Event> {

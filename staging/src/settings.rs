@@ -1,9 +1,10 @@
 //! `[receive]` of the configuration, which only this program reads; and in
-//! [`prune`], `[prune]`.
+//! [`prune`], `[prune]`, in [`audit`], `[audit]`.
 //!
 //! Only the one section is looked at each time: a mistake elsewhere in the file
 //! must not keep a device from receiving the release that mends it.
 
+pub(crate) mod audit;
 pub(crate) mod prune;
 
 use std::io;

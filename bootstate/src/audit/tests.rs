@@ -1,5 +1,7 @@
 //! Tampering with logs.
 
+mod segments;
+
 use super::*;
 
 fn stamp() -> Stamp<'static> {
@@ -38,29 +40,103 @@ fn an_untouched_log_verifies_and_may_be_ahead() {
     assert_eq!(verify(&lines, earlier).unwrap().length, 5);
 }
 
+/// The lines that an error is about.
+fn named(why: &AuditError) -> std::ops::RangeInclusive<u64> {
+    match *why {
+        AuditError::Malformed(n)
+        | AuditError::Chain(n)
+        | AuditError::Head(n)
+        | AuditError::Removed(n) => n..=n,
+        AuditError::Number { at, found } => at.min(found)..=at.max(found),
+        AuditError::Missing { first, last } => first..=last,
+        AuditError::Segment(segment) => segment.first..=segment.last,
+        AuditError::Behind { found, expected } => found..=expected,
+        AuditError::After { first, expected } => expected..=first,
+    }
+}
+
+/// What somebody may do to one line, and whether its neighbours show it too.
+fn tampered(lines: &[String], at: usize) -> Vec<(&'static str, Vec<String>)> {
+    let mut ways = Vec::new();
+    let mut edit = |what, change: &dyn Fn(&mut Vec<String>)| {
+        let mut changed = lines.to_vec();
+        change(&mut changed);
+        ways.push((what, changed));
+    };
+    edit("a word changed", &|lines| {
+        lines[at] = lines[at].replace("event ", "Event ");
+    });
+    edit("its hash changed", &|lines| {
+        let hash = lines[at].rfind("\"}").unwrap() - 1;
+        let other = if lines[at].as_bytes()[hash] == b'0' {
+            "1"
+        } else {
+            "0"
+        };
+        lines[at].replace_range(hash..=hash, other);
+    });
+    edit("cut short", &|lines| {
+        lines[at].truncate(20);
+    });
+    edit("emptied", &|lines| lines[at].clear());
+    edit("dropped", &|lines| {
+        lines.remove(at);
+    });
+    edit("repeated", &|lines| lines.insert(at, lines[at].clone()));
+    edit("repeated at the end", &|lines| {
+        lines.push(lines[at].clone())
+    });
+    edit("repeated at the beginning", &|lines| {
+        lines.insert(0, lines[at].clone())
+    });
+    edit("everything after it cut off", &|lines| lines.truncate(at));
+    if at + 1 < lines.len() {
+        edit("swapped with the next", &|lines| lines.swap(at, at + 1));
+        edit("moved to the end", &|lines| {
+            let line = lines.remove(at);
+            lines.push(line);
+        });
+        edit("moved to the beginning", &|lines| {
+            let line = lines.remove(at + 1);
+            lines.insert(0, line);
+        });
+        edit("everything before it dropped", &|lines| {
+            lines.drain(..=at);
+        });
+    }
+    ways
+}
+
+/// Whether what was done to line `at` (from 0) shows, with a line close to it.
+fn check_tampering(lines: &[String], head: AuditHead, at: usize) {
+    let number = at as u64 + 1;
+    for (what, changed) in tampered(lines, at) {
+        let why = verify(&changed, head).expect_err(what);
+        let named = named(&why);
+        let is_near = |n: u64| named.contains(&n);
+        let elsewhere = match what {
+            // Line 1 twice is line 1 twice, wherever it is meant to belong.
+            "repeated at the beginning" | "moved to the beginning" => 1,
+            "repeated at the end" => head.length + 1,
+            "everything before it dropped" => 1,
+            _ => number,
+        };
+        let near = [elsewhere.saturating_sub(1), elsewhere, elsewhere + 1];
+        assert!(near.into_iter().any(is_near), "line {number} {what}: {why}");
+    }
+}
+
 #[test]
-fn every_kind_of_tampering_is_named() {
-    let (lines, head) = log(5);
+fn every_kind_of_tampering_is_named_at_every_line() {
+    let (lines, head) = log(40);
     for at in 0..lines.len() {
-        let mut edited = lines.clone();
-        edited[at] = edited[at].replace("event", "Event");
-        assert!(verify(&edited, head).is_err(), "edit of line {at}");
-
-        let mut dropped = lines.clone();
-        dropped.remove(at);
-        assert!(verify(&dropped, head).is_err(), "line {at} dropped");
-
-        let mut repeated = lines.clone();
-        repeated.insert(at, lines[at].clone());
-        assert!(verify(&repeated, head).is_err(), "line {at} repeated");
-
+        check_tampering(&lines, head, at);
         assert_eq!(
             verify(&lines[..at], head),
             Err(AuditError::Behind {
                 found: at as u64,
-                expected: 5
+                expected: 40
             }),
-            "cut before line {at}"
         );
     }
     let mut swapped = lines.clone();
@@ -69,6 +145,16 @@ fn every_kind_of_tampering_is_named() {
         verify(&swapped, head),
         Err(AuditError::Number { at: 2, found: 3 })
     );
+}
+
+#[test]
+fn tampering_anywhere_in_a_large_log_is_named() {
+    let (lines, head) = log(3000);
+    // Places spread by a step that has no factor in common with the length.
+    for index in 0..25 {
+        check_tampering(&lines, head, index * 1213 % lines.len());
+    }
+    check_tampering(&lines, head, lines.len() - 1);
 }
 
 /// A file's whole lines, as its reader takes them.

@@ -19,6 +19,7 @@ use super::failure;
 use super::gather::overlay_version;
 use super::logs::{self, CURRENT, Log};
 use super::member::{Member, Paper};
+use crate::auditlog;
 use crate::commands::receive::Interrupt;
 use crate::error::{Exit, Failure, Result};
 use crate::progress::Meter;
@@ -177,6 +178,8 @@ struct Building {
     /// Small files so far, and bytes of those that are kept.
     count: usize,
     bytes: usize,
+    /// The log in use, as far as it was read.
+    current: Option<logs::Reading>,
 }
 
 impl Building {
@@ -210,6 +213,7 @@ impl Building {
             },
             count: 0,
             bytes: 0,
+            current: None,
         };
         while let Some(entry) = reader.next_entry()? {
             match entry {
@@ -292,13 +296,13 @@ impl Building {
         let Member::Log(file) = member else {
             return Ok(());
         };
-        let history = &mut self.contents.history;
-        let is_current = file == CURRENT;
-        let log = logs::read(file, reader.content(), |line| {
-            if is_current {
-                history.line(line);
-            }
-        });
+        if auditlog::is_current(file) {
+            let history = &mut self.contents.history;
+            let current = self.current.get_or_insert_default();
+            let read = current.take(reader.content(), |line| history.line(line));
+            return read.map_err(|why| reader.failed(&why));
+        }
+        let log = logs::read(file, reader.content(), |_| ());
         let log = log.map_err(|why| reader.failed(&why))?;
         self.contents.logs.push(log);
         Ok(())
@@ -346,6 +350,9 @@ impl Building {
             return damaged("a key that BACKUP.json lists is missing");
         }
         self.contents.loaded = store::load(&mut self.copies);
+        if let Some(current) = self.current.take() {
+            self.contents.logs.insert(0, current.end(CURRENT));
+        }
         if let Some(record) = self.contents.loaded.verdict().record() {
             let mut logs = self.contents.logs.iter_mut();
             if let Some(log) = logs.find(|log| log.file == CURRENT) {

@@ -196,9 +196,12 @@ impl Finder<'_> {
         Ok(found)
     }
 
-    /// All of `audit/`: the log, and those before it.
+    /// All logs of `audit/`: the one in use with its segments in their order, and
+    /// those before it. Not what the notifier and the boot report keep there for
+    /// this device alone.
     fn logs(&mut self) -> Result<()> {
-        for (name, path) in self.names(&self.layout().audit_dir())? {
+        let names = self.names(&self.layout().audit_dir())?.into_iter();
+        for (name, path) in names.filter(|(name, _)| auditlog::is_log(name)) {
             let member = Member::Log(name).to_string();
             if !op_dbus_backup::is_plain(&member) {
                 self.skip(&path, &"its name is none of ours");

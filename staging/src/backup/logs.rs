@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 /// The log a device is writing.
 pub(crate) const CURRENT: &str = "log.jsonl";
 
-/// One log file of a backup.
+/// One log of a backup: one file, or all segments of the one in use.
 #[derive(Debug, Clone)]
 pub(crate) struct Log {
     /// Its name in `audit/`.
@@ -23,27 +23,56 @@ pub(crate) struct Log {
 
 /// Reads a log to its end, handing each line that can be read to `each`, and says
 /// what it is.
-pub(crate) fn read(file: &str, content: impl Read, mut each: impl FnMut(&Line)) -> io::Result<Log> {
-    let mut hashed = Hashed {
-        inner: content,
-        hash: Sha256::new(),
-    };
-    let mut verifier = Verifier::new(None);
-    let mut broken = None;
-    crate::auditlog::whole_lines(&mut hashed, |line| {
+pub(crate) fn read(file: &str, content: impl Read, each: impl FnMut(&Line)) -> io::Result<Log> {
+    let mut reading = Reading::default();
+    reading.take(content, each)?;
+    Ok(reading.end(file))
+}
+
+/// A log whose segments come one after the other.
+#[derive(Default)]
+pub(crate) struct Reading {
+    hash: Sha256,
+    verifier: Verifier,
+    broken: Option<String>,
+}
+
+impl Reading {
+    /// Reads the next one to its end.
+    pub(crate) fn take(
+        &mut self,
+        content: impl Read,
+        mut each: impl FnMut(&Line),
+    ) -> io::Result<()> {
+        let hashed = Hashed {
+            inner: content,
+            hash: &mut self.hash,
+        };
+        let (verifier, broken) = (&mut self.verifier, &mut self.broken);
+        crate::auditlog::whole_lines(hashed, |line| {
+            if broken.is_none() {
+                *broken = verifier.line(line).err().map(|why| why.to_string());
+            }
+            if let Ok(line) = serde_json::from_slice(line) {
+                each(&line);
+            }
+        })
+    }
+
+    /// What it is. `file` is its name.
+    pub(crate) fn end(self, file: &str) -> Log {
+        let mut broken = self.broken;
+        let head = self.verifier.at();
         if broken.is_none() {
-            broken = verifier.line(line).err().map(|why| why.to_string());
+            broken = self.verifier.end().err().map(|why| why.to_string());
         }
-        if let Ok(line) = serde_json::from_slice(line) {
-            each(&line);
+        Log {
+            file: file.to_owned(),
+            sum: self.hash.finalize().into(),
+            head,
+            broken,
         }
-    })?;
-    Ok(Log {
-        file: file.to_owned(),
-        sum: hashed.hash.finalize().into(),
-        head: verifier.end().unwrap_or_default(),
-        broken,
-    })
+    }
 }
 
 impl Log {
@@ -64,12 +93,12 @@ impl Log {
 }
 
 /// Hashes what is read.
-struct Hashed<R> {
+struct Hashed<'a, R> {
     inner: R,
-    hash: Sha256,
+    hash: &'a mut Sha256,
 }
 
-impl<R: Read> Read for Hashed<R> {
+impl<R: Read> Read for Hashed<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.hash.update(buffer.get(..count).unwrap_or_default());

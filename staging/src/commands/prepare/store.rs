@@ -14,7 +14,7 @@ use op_dbus_bootstate::store::{Loaded, Reading, Verdict, Writer};
 
 use super::toplevel::TopLevel;
 use super::{Made, make_dir};
-use crate::auditlog::AuditLog;
+use crate::auditlog::{AuditLog, Writing};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Result};
 use crate::reserve;
@@ -104,7 +104,7 @@ fn make_record(inside: &Context, made: &mut Made) -> Result<()> {
     if loaded.verdict() != Verdict::Lost {
         return Ok(());
     }
-    let is_fresh = is_blank(&loaded) && !log.path().exists();
+    let is_fresh = is_blank(&loaded) && !log.exists();
     let lock = Lock::acquire(&inside.layout, PATIENCE).map_err(lock_failure)?;
     records
         .create()
@@ -116,7 +116,7 @@ fn make_record(inside: &Context, made: &mut Made) -> Result<()> {
     }
     let mut record = Record::default();
     record.audit = log
-        .append(record.audit, &[event], &inside.author())
+        .append(record.audit, &[event], &Writing::new(&inside.author()))
         .map_err(|why| Failure::io(format_args!("{}: write", log.path().display()), why))?;
     writer.commit(None, record).map_err(|why| {
         Failure::new(

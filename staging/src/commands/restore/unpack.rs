@@ -193,13 +193,15 @@ fn keep<R: io::Read>(
         return Ok(None);
     };
     let path = area.join(&name);
+    // The area is this run's own: what is there already is a segment before this one.
+    let is_first = !path.try_exists()?;
     let mut file = File::options()
-        .write(true)
-        .create_new(true)
+        .append(true)
+        .create_new(is_first)
         .mode(0o600)
         .open(&path)?;
     let copied = io::copy(&mut reader.content(), &mut file);
     copied.map_err(|why| reader.failed(&why))?;
     file.sync_all()?;
-    Ok(Some((path, name)))
+    Ok(is_first.then_some((path, name)))
 }

@@ -370,10 +370,11 @@ pub(super) fn all_names(dir: &Path) -> io::Result<Vec<String>> {
 /// Lines of the audit log, as far as they are whole. Not those about boots,
 /// which the record keeps until a command takes them over.
 pub(super) fn log(store: &Path) -> io::Result<Vec<(String, Option<String>)>> {
-    let text = match fs::read_to_string(store.join("audit/log.jsonl")) {
-        Err(why) if why.kind() == io::ErrorKind::NotFound => String::new(),
-        text => text?,
-    };
+    let audit = store.join("audit");
+    let mut text = String::new();
+    for name in sound::files(&audit)? {
+        text.push_str(&fs::read_to_string(audit.join(name))?);
+    }
     let mut lines = Vec::new();
     for line in text
         .split_inclusive('\n')

@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 use op_dbus_bootstate::Identity;
-use op_dbus_bootstate::audit::{AuditHead, Verifier};
+use op_dbus_bootstate::audit::{AuditHead, OPEN, Segment, Verifier};
 use op_dbus_bootstate::receipt::Receipt;
 
 use super::observe::{if_any, names};
@@ -81,6 +81,15 @@ pub(super) fn is_known(path: &Path, known: &Identity) -> bool {
     })
 }
 
+/// The files of the audit log, in their order.
+pub(super) fn files(audit: &Path) -> io::Result<Vec<String>> {
+    let mut names = if_any(names(audit))?;
+    names.retain(|name| name == OPEN || Segment::parse(name).is_some());
+    // Digits sort before letters: the open one is the last.
+    names.sort();
+    Ok(names)
+}
+
 /// Why the audit log is not whole, or does not hold what the record knows of it.
 pub(super) fn broken_chain(store: &Path, anchor: Option<AuditHead>) -> io::Result<Option<String>> {
     let audit = store.join("audit");
@@ -90,17 +99,22 @@ pub(super) fn broken_chain(store: &Path, anchor: Option<AuditHead>) -> io::Resul
     if let Some(aside) = aside {
         return Ok(Some(format!("{aside} was set aside")));
     }
-    let text = match fs::read(audit.join("log.jsonl")) {
-        Err(why) if why.kind() == io::ErrorKind::NotFound => Vec::new(),
-        text => text?,
-    };
     let mut verifier = Verifier::new(anchor);
-    for line in text.split_inclusive(|byte| *byte == b'\n') {
-        // The last one may be torn.
-        let Some(line) = line.strip_suffix(b"\n") else {
-            break;
-        };
-        if let Err(why) = verifier.line(line) {
+    for name in files(&audit)? {
+        let segment = Segment::parse(&name);
+        if let Some(Err(why)) = segment.map(|segment| verifier.begin(&segment)) {
+            return Ok(Some(why.to_string()));
+        }
+        for line in fs::read(audit.join(&name))?.split_inclusive(|byte| *byte == b'\n') {
+            match line.strip_suffix(b"\n").map(|line| verifier.line(line)) {
+                Some(Ok(_)) => {}
+                Some(Err(why)) => return Ok(Some(why.to_string())),
+                None if segment.is_some() => return Ok(Some(format!("{name} has a torn line"))),
+                // The last one may be torn.
+                None => break,
+            }
+        }
+        if let Some(Err(why)) = segment.map(|segment| verifier.end_of(&segment)) {
             return Ok(Some(why.to_string()));
         }
     }
