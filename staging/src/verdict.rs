@@ -31,6 +31,9 @@ pub(crate) enum Verdict {
     Unhealthy(String),
     /// Nothing is bad, but something was not known in time; what, for people.
     Unknown(String),
+    /// It was stopped, or could not tell what to look at: nothing follows; why,
+    /// for people.
+    Stopped(String),
     /// Nothing that counts for this boot.
     Silent,
 }
@@ -114,6 +117,7 @@ fn parse(text: &str, running: &Running) -> Result<Verdict, String> {
         "healthy" => Ok(Verdict::Healthy),
         "unhealthy" => Ok(Verdict::Unhealthy(of(&["required", ""]))),
         "unknown" => Ok(Verdict::Unknown(of(&["infrastructure", "required", ""]))),
+        "none" => Ok(Verdict::Stopped(of(&["required", ""]))),
         other => Err(format!("no such verdict: {other:?}")),
     }
 }
@@ -205,6 +209,11 @@ mod tests {
         assert_eq!(
             said("unknown", &format!("{NICE},{DNS}")),
             Ok(Verdict::Unknown(words.to_owned()))
+        );
+        let stopped = r#"{"check":"op-dbus-agent","reason":"was stopped","kind":"required"}"#;
+        assert_eq!(
+            said("none", stopped),
+            Ok(Verdict::Stopped("op-dbus-agent: was stopped".to_owned()))
         );
         assert_eq!(
             said("unhealthy", ""),

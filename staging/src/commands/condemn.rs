@@ -26,7 +26,7 @@ enum Ask {
     Condemn(String),
     /// It is not known whether it is; what of it.
     TryAgain(String),
-    /// Nobody says that it is bad.
+    /// Nobody says that it is bad; why, as the end of a sentence.
     Leave(String),
 }
 
@@ -48,15 +48,13 @@ pub(crate) fn run(context: &Context, args: &cli::Condemn) -> Result<Exit> {
     let (report, next) = match ask(context, args, &running) {
         Ask::Condemn(reason) => condemn(context, &running, &reason)?,
         Ask::TryAgain(unknown) => try_again(context, &running, &unknown)?,
-        Ask::Leave(unknown) => {
+        Ask::Leave(why) => {
             let version = &running.version;
             let report = Report::new("condemn", "nothing-to-do")
                 .field("version", version.as_str())
                 .field("next", "stay-up")
-                .field("reason", unknown.as_str())
-                .line(format!(
-                    "{version} is not condemned: unknown = \"bless\" in [health], and only this is not known: {unknown}."
-                ));
+                .field("reason", why.as_str())
+                .line(format!("{version} is not condemned: {why}."));
             (report, Next::StayUp)
         }
     };
@@ -77,7 +75,15 @@ fn ask(context: &Context, args: &cli::Condemn, running: &Running) -> Ask {
         Verdict::Unknown(reasons) => match verdict::policy(context) {
             Policy::Condemn => Ask::Condemn(format!("not known in time: {reasons}")),
             Policy::Retry => Ask::TryAgain(reasons),
-            Policy::Bless => Ask::Leave(reasons),
+            Policy::Bless => Ask::Leave(format!(
+                "unknown = \"bless\" in [health], and only this is not known: {reasons}"
+            )),
+        },
+        // The check is stopped by a shutdown, which is nobody's fault. At the
+        // deadline there is no shutdown: nobody blessed in time.
+        Verdict::Stopped(why) => match &args.reason {
+            Some(reason) => Ask::Condemn(reason.clone()),
+            None => Ask::Leave(format!("there is no verdict: {why}")),
         },
         // A check that said "healthy" and failed all the same, or a boot that
         // was not blessed in spite of it: nothing was said of what is wrong.

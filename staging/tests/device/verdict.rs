@@ -129,6 +129,25 @@ fn what_is_not_known_costs_a_trial_no_verdict() {
 }
 
 #[test]
+fn a_check_that_was_stopped_condemns_nothing() {
+    let Some(device) = on_trial() else { return };
+    let stopped = json!([
+        {"check": "op-dbus-agent", "reason": "was stopped", "kind": "required"},
+    ]);
+    say(&device, "none", "v1.1.0", &stopped);
+    let before = device.record();
+    let (result, asked) = judged(&device, &[]);
+    assert_eq!(result["result"], "nothing-to-do");
+    assert_eq!(result["next"], "stay-up");
+    assert_eq!(asked, "");
+    assert_eq!(device.record(), before);
+    // By hand, not by a shutdown: the deadline comes.
+    let (result, asked) = judged(&device, &["--reason", "not blessed in time"]);
+    assert_eq!(result["result"], "condemned");
+    assert_eq!(asked, REBOOT);
+}
+
+#[test]
 fn the_policy_may_condemn_or_bless_what_is_not_known() {
     let Some(device) = on_trial() else { return };
     let config = device.layout.config();
