@@ -270,6 +270,19 @@ impl Chosen {
         })
     }
 
+    /// A scenario of the catalogue, `upgrade`, or one case of it,
+    /// `cut-stage/first-copy-flushed`.
+    pub fn of_catalogue(title: &str) -> Result<Self> {
+        let (name, case) = match title.split_once('/') {
+            Some((name, case)) => (name, Some(case.to_owned())),
+            None => (title, None),
+        };
+        Ok(Self {
+            case,
+            ..Self::find(name)?
+        })
+    }
+
     /// Each of its cases; the scenario itself when it has none.
     pub fn cases(&self) -> Vec<Self> {
         let with = |case: Option<&str>| Self {

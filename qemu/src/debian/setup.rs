@@ -126,7 +126,7 @@ target = "bin/op-dbus-demo"
 units = ["op-dbus-demo.service"]
 bus_names = ["org.opdbus.Demo"]
 settle_seconds = 5
-timeout_seconds = 300
+timeout_seconds = 90
 deadline_seconds = 900
 "#;
 
