@@ -217,17 +217,20 @@ impl Context {
 
     /// Prints a command's result.
     pub(crate) fn print(&self, report: &Report) -> Result<()> {
-        let text = if self.json {
-            let mut object = report.fields.clone();
-            object.insert(
-                "warnings".to_owned(),
-                Value::from(self.warnings.borrow().clone()),
-            );
-            format!("{}\n", Value::Object(object))
-        } else {
-            report.text.clone()
-        };
-        Self::print_text(&text)
+        Self::print_text(&self.render(report))
+    }
+
+    /// A command's result in the form that was asked for, lines with their ends.
+    pub(crate) fn render(&self, report: &Report) -> String {
+        if !self.json {
+            return report.text.clone();
+        }
+        let mut object = report.fields.clone();
+        object.insert(
+            "warnings".to_owned(),
+            Value::from(self.warnings.borrow().clone()),
+        );
+        format!("{}\n", Value::Object(object))
     }
 
     /// Prints text as it is.
@@ -298,6 +301,19 @@ impl Report {
         Self::default()
             .field("command", command)
             .field("result", result)
+    }
+
+    /// One whose JSON fields are those of a struct.
+    pub(crate) fn of(fields: &impl serde::Serialize) -> Self {
+        // Only a map with keys that are no strings could fail; there are none.
+        let fields = match serde_json::to_value(fields) {
+            Ok(Value::Object(fields)) => fields,
+            _ => Map::new(),
+        };
+        Self {
+            text: String::new(),
+            fields,
+        }
     }
 
     /// Adds a JSON field.

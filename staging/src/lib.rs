@@ -5,6 +5,7 @@
 
 mod auditlog;
 mod backup;
+mod boots;
 mod cli;
 mod commands;
 mod context;

@@ -35,7 +35,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Overlay(Overlay),
     /// Tell what runs, what the next boot does, and what to do next
-    Status,
+    Status(Status),
     /// Check or print the audit log
     #[command(subcommand)]
     Audit(Audit),
@@ -143,6 +143,19 @@ pub(crate) struct Rollback {
     pub(crate) version: Option<Version>,
     #[command(flatten)]
     pub(crate) overrides: Override,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Show it again every so many seconds [default: 5], until interrupted; with --json one object a line
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_missing_value = "5",
+        value_parser = clap::value_parser!(u32).range(1..=86_400)
+    )]
+    pub(crate) watch: Option<u32>,
 }
 
 #[derive(Debug, Args)]

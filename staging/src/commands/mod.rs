@@ -54,7 +54,7 @@ fn on_device(context: &Context, command: &device::Command) -> Result<Exit> {
         Command::Pin(args) => pin::pin(context, &args.version),
         Command::Unpin(args) => pin::unpin(context, &args.version),
         Command::Overlay(what) => overlay::run(context, what),
-        Command::Status => status::run(context),
+        Command::Status(args) => status::run(context, args),
         Command::Audit(args) => audit::run(context, args),
         Command::OrderlyShutdown => orderly_shutdown::run(context),
     }

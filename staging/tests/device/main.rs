@@ -31,6 +31,7 @@ mod prune_sizes;
 mod receive;
 mod record;
 mod shared;
+mod status;
 mod streams;
 mod trust;
 mod upgrades;

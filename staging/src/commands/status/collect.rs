@@ -3,17 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use op_dbus_activator::activation::Activation;
+use op_dbus_activator::activation::{Activation, Outcome, Source};
 use op_dbus_activator::identity::{self, Check};
 use op_dbus_activator::records::Records;
-use op_dbus_bootstate::record::Choice;
+use op_dbus_bootstate::quarantine::Entry;
+use op_dbus_bootstate::record::Reason;
 use op_dbus_bootstate::store::{self, Copy, Loaded, Reading, Verdict};
 use op_dbus_bootstate::{BootId, Deployment, Digest, Record, Version};
 use op_dbus_integration::report::Report as Imported;
-use serde_json::{Value, json};
 
 use crate::auditlog::{AuditLog, State};
-use crate::context::{Context, Report};
+use crate::boots::{Boot, History, tail};
+use crate::context::Context;
 use crate::deployments::Deployments;
 use crate::pins;
 use crate::settings::Settings;
@@ -55,6 +56,8 @@ pub(crate) struct Facts {
     pub(crate) pins: BTreeSet<Version>,
     /// Lines of the audit log, if it is sound.
     pub(crate) audit_lines: Option<u64>,
+    /// The last boots, as the audit log tells of them.
+    pub(crate) history: History,
     /// Release keys that can sign, and have not ended by this device's clock.
     pub(crate) keys: Option<usize>,
     /// What is wrong, a sentence each.
@@ -89,7 +92,41 @@ pub(crate) fn collect(context: &Context) -> Facts {
     versions(context, &mut facts);
     pinned(context, &mut facts);
     audit(context, &mut facts);
+    history(context, &mut facts);
     facts
+}
+
+/// The last boots. A log that can't be read is a problem already.
+fn history(context: &Context, facts: &mut Facts) {
+    let (lines, _) = tail::read(&context.layout, tail::BUDGET);
+    let waiting = facts.record.as_ref().map(|record| &record.attempts);
+    let mut history = History::new(&lines, waiting.map_or(&[], Vec::as_slice));
+    if facts.is_this_boot() {
+        let boots = history.boots_mut();
+        let this = boots
+            .iter()
+            .position(|boot| Some(boot.boot_id) == facts.boot_id);
+        if let (None, Some(activation)) = (this, &facts.activation) {
+            boots.splice(0..0, uncounted(activation));
+        }
+    }
+    facts.history = history;
+}
+
+/// A boot that the record does not count is in no log.
+fn uncounted(activation: &Activation) -> Option<Boot> {
+    if activation.outcome == Outcome::Off {
+        return None;
+    }
+    let by_hand = activation.source == Source::CommandLine;
+    Some(Boot {
+        is_known: true,
+        slot: activation.slot,
+        digest: activation.digest,
+        version: activation.version.clone(),
+        reason: by_hand.then_some(Reason::CommandLine),
+        ..Boot::new(activation.boot_id?)
+    })
 }
 
 /// What of the version's files did not reach the host is worth attention: the
@@ -273,70 +310,20 @@ impl Facts {
             .or_else(quarantined)
     }
 
-    /// As JSON.
-    pub(crate) fn fields(&self, report: Report) -> Report {
-        let copies: serde_json::Map<_, _> = self
-            .copies
-            .iter()
-            .map(|(name, word)| ((*name).to_owned(), Value::from(word.as_str())))
-            .collect();
-        let record = self.record.as_ref();
-        let deployment = |held: Option<&Deployment>| {
-            held.map(
-                |held| json!({"version": held.version, "digest": held.digest, "epoch": held.epoch}),
-            )
-        };
-        let trial = record.and_then(|record| record.trial.as_ref()).map(|trial| {
-            json!({
-                "version": trial.deployment.version, "digest": trial.deployment.digest, "epoch": trial.deployment.epoch,
-                "tries_left": trial.tries_left, "refunds_left": trial.refunds_left,
-                "attempts": trial.attempts, "origin": trial.origin,
-            })
-        });
-        let last = record
-            .and_then(|record| record.last_boot.as_ref())
-            .map(|last| {
-                let (slot, digest) = match &last.choice {
-                    Choice::Deployment { slot, digest } => (Some(slot), Some(digest)),
-                    Choice::Rescue => (None, None),
-                };
-                json!({
-                    "boot_id": last.boot_id, "slot": slot, "digest": digest,
-                    "version": digest.and_then(|digest| self.name(digest)),
-                    "reason": last.reason, "sentence": last.reason.sentence(),
-                    "refunded": last.refunded, "verdict": last.verdict,
-                })
-            });
-        let versions: Vec<_> = self
-            .versions
-            .iter()
-            .map(|known| {
-                json!({
-                    "version": known.deployment.version, "digest": known.deployment.digest,
-                    "epoch": known.deployment.epoch, "bytes": known.bytes,
-                    "received_at": known.received_at, "pinned": self.pins.contains(&known.deployment.version),
-                    "intact": known.defect.is_none(), "defect": known.defect,
-                })
-            })
-            .collect();
-        report
-            .object("activation", &self.activation)
-            .field("this_boot", self.is_this_boot())
-            .object("import", &self.imported)
-            .field("store", self.store.clone())
-            .field("record", json!({"state": self.state, "sequence": record.map(|record| record.sequence), "copies": copies}))
-            .field("good", deployment(record.and_then(|record| record.good.as_ref())))
-            .field("fallback", deployment(record.and_then(|record| record.fallback.as_ref())))
-            .field("trial", trial)
-            .object("quarantine", &record.map(|record| record.quarantine.entries().to_vec()))
-            .field("epoch_floor", record.map(|record| record.epoch_floor))
-            .field("good_unblessed", record.map(|record| record.good_unblessed))
-            .field("fallback_unblessed", record.map(|record| record.fallback_unblessed))
-            .field("last_boot", last)
-            .field("versions", versions)
-            .object("pins", &self.pins)
-            .field("audit", json!({"lines": self.audit_lines, "missed": record.map(|record| record.audit.missed)}))
-            .field("release_keys", self.keys)
-            .object("problems", &self.problems)
+    /// This boot, as far as the history has it.
+    pub(crate) fn this_boot(&self) -> Option<&Boot> {
+        let mut boots = self.history.boots().iter();
+        boots.find(|boot| Some(boot.boot_id) == self.boot_id)
+    }
+
+    /// The version that was to become good and failed: the one that was put on
+    /// trial last, if it is quarantined and does not run.
+    pub(crate) fn taken_back(&self) -> Option<&Entry> {
+        let staged = self.history.staged()?;
+        let running = self.activation.as_ref().and_then(|running| running.digest);
+        if running == Some(staged) {
+            return None;
+        }
+        self.record.as_ref()?.quarantine.get(&staged)
     }
 }

@@ -4,26 +4,39 @@
 //! part that can't be read becomes a problem, and the rest is shown.
 
 mod advice;
-mod collect;
+mod boots;
+pub(crate) mod collect;
+pub(crate) mod condition;
+mod paint;
+mod published;
+#[cfg(test)]
+mod schema;
 mod text;
+mod watch;
 
+use crate::cli::device as cli;
 use crate::context::{Context, Report};
 use crate::error::{Exit, Result};
+use paint::Screen;
+use published::Status;
 
 /// Runs the command.
-pub(crate) fn run(context: &Context) -> Result<Exit> {
+pub(crate) fn run(context: &Context, args: &cli::Status) -> Result<Exit> {
+    match args.watch {
+        Some(seconds) => watch::run(context, seconds),
+        None => context
+            .print(&look(context, Screen::stdout()))
+            .map(|()| Exit::Done),
+    }
+}
+
+/// How things stand now.
+fn look(context: &Context, screen: Screen) -> Report {
     let facts = collect::collect(context);
     let next = advice::next(&facts);
-    let result = if facts.problems.is_empty() {
-        "ok"
-    } else {
-        "attention"
-    };
-    let mut report = Report::new("status", result).object("next", &next);
-    report = facts.fields(report);
-    for line in text::lines(&facts, &next) {
+    let mut report = Report::of(&Status::new(&facts, &next));
+    for line in text::lines(&facts, &next, screen) {
         report = report.line(line);
     }
-    context.print(&report)?;
-    Ok(Exit::Done)
+    report
 }

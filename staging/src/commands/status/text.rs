@@ -6,57 +6,95 @@ use op_dbus_bootstate::Deployment;
 use op_dbus_bootstate::record::{Choice, Next, Record};
 
 use super::collect::{Facts, Known};
+use super::paint::{INDENT, Screen, Spans, Style};
+use super::{boots, condition};
 
-/// The lines.
-pub(crate) fn lines(facts: &Facts, next: &[String]) -> Vec<String> {
-    let mut lines = running(facts);
+/// The screen's lines.
+pub(crate) fn lines(facts: &Facts, next: &[String], screen: Screen) -> Vec<String> {
+    let (condition, sentence) = condition::of(facts);
+    let word = condition.word().replace('-', " ").to_uppercase();
+    let head = vec![(condition.style(), format!("{word}:"))];
+    let indent = word.len() + 2;
+    let mut lines = screen.paragraph(&head, indent, &vec![(Style::Strong, sentence)]);
+    lines.push(String::new());
+    for row in rows(facts) {
+        let name = vec![(Style::Faint, row.name.to_owned())];
+        lines.extend(screen.paragraph(&name, INDENT, &row.spans));
+    }
+    lines.extend(boots::lines(facts, screen));
+    list(&mut lines, screen, Style::Bad, "Problems", &facts.problems);
+    list(&mut lines, screen, Style::Strong, "What to do next", next);
+    lines
+}
+
+/// A name and what there is to say.
+struct Row {
+    name: &'static str,
+    spans: Spans,
+}
+
+fn row(name: &'static str, value: impl Into<String>) -> Row {
+    styled(name, Style::Plain, value)
+}
+
+fn styled(name: &'static str, style: Style, value: impl Into<String>) -> Row {
+    let spans = vec![(style, value.into())];
+    Row { name, spans }
+}
+
+fn rows(facts: &Facts) -> Vec<Row> {
+    let mut rows = running(facts);
     if let Some(record) = &facts.record {
-        roles(facts, record, &mut lines);
+        roles(facts, record, &mut rows);
     }
     if let Some(keys) = facts.keys {
-        let words = match keys {
-            0 => "none: no release can be received".to_owned(),
-            1 => "1 may sign".to_owned(),
-            keys => format!("{keys} may sign"),
-        };
-        lines.push(row("Release keys", words));
+        rows.push(match keys {
+            0 => styled(
+                "Release keys",
+                Style::Bad,
+                "none: no release can be received",
+            ),
+            keys => row("Release keys", format!("{keys} may sign")),
+        });
     }
     if facts.store.is_none() {
         let sequence = facts.record.as_ref().map_or_else(String::new, |record| {
             format!(", sequence {}", record.sequence)
         });
-        lines.push(row("Boot record", format!("{}{sequence}", facts.state)));
-        let count = facts.audit_lines.map_or_else(
-            || "does not verify".to_owned(),
-            |count| format!("{count} lines, sound"),
-        );
-        lines.push(row("Audit log", count));
+        let style = match facts.state {
+            "intact" | "stale-copy" => Style::Plain,
+            _ => Style::Bad,
+        };
+        rows.push(styled(
+            "Boot record",
+            style,
+            format!("{}{sequence}", facts.state),
+        ));
+        rows.push(match facts.audit_lines {
+            Some(count) => row("Audit log", format!("{count} lines, sound")),
+            None => styled("Audit log", Style::Bad, "does not verify"),
+        });
         for (index, known) in facts.versions.iter().enumerate() {
-            lines.push(row(
-                if index == 0 { "Versions" } else { "" },
-                version(facts, known),
-            ));
+            let name = if index == 0 { "Versions" } else { "" };
+            rows.push(version(facts, known, name));
         }
     }
-    list(&mut lines, "Problems", &facts.problems);
-    list(&mut lines, "What to do next", next);
-    lines
+    rows
 }
 
-fn row(name: &str, value: impl AsRef<str>) -> String {
-    format!("{name:<12} {}", value.as_ref())
-}
-
-fn list(lines: &mut Vec<String>, title: &str, items: &[String]) {
+fn list(lines: &mut Vec<String>, screen: Screen, style: Style, title: &str, items: &[String]) {
     if items.is_empty() {
         return;
     }
     lines.push(String::new());
-    lines.push(format!("{title}:"));
-    lines.extend(items.iter().map(|item| format!("  - {item}")));
+    lines.push(screen.line(&vec![(style, format!("{title}:"))]));
+    for item in items {
+        let dash = vec![(Style::Plain, "  - ".to_owned())];
+        lines.extend(screen.paragraph(&dash, 4, &vec![(Style::Plain, item.clone())]));
+    }
 }
 
-fn running(facts: &Facts) -> Vec<String> {
+fn running(facts: &Facts) -> Vec<Row> {
     let Some(activation) = &facts.activation else {
         return vec![row(
             "Running",
@@ -85,20 +123,19 @@ fn running(facts: &Facts) -> Vec<String> {
     }
     changes(activation.overlay.as_ref(), &mut lines);
     if !activation.degraded.is_empty() {
-        lines.push(row("Degraded", activation.degraded.join(", ")));
+        let words = activation.degraded.join(", ");
+        lines.push(styled("Degraded", Style::Bad, words));
     }
     for failed in &activation.failures {
-        lines.push(row(
-            "Failed",
-            format!("{} ({}): {}", failed.version, failed.slot, failed.reason),
-        ));
+        let words = format!("{} ({}): {}", failed.version, failed.slot, failed.reason);
+        lines.push(styled("Failed", Style::Bad, words));
     }
     lines
 }
 
 /// What became of the changes to the version before, where this boot took them
 /// along.
-fn changes(overlay: Option<&OverlayReport>, lines: &mut Vec<String>) {
+fn changes(overlay: Option<&OverlayReport>, lines: &mut Vec<Row>) {
     let Some(overlay) = overlay else { return };
     let begin = match overlay.origin {
         Begin::Carried => "taken along from the good version",
@@ -119,13 +156,13 @@ fn changes(overlay: Option<&OverlayReport>, lines: &mut Vec<String>) {
         "Changes",
         format!("{begin}; {applied} conflicts settled as planned{left}"),
     ));
-    lines.extend(plan.kept.iter().map(|kept| row("", kept)));
+    lines.extend(plan.kept.iter().map(|kept| row("", kept.as_str())));
     if plan.more > 0 {
         lines.push(row("", format!("and {} more", plan.more)));
     }
 }
 
-fn roles(facts: &Facts, record: &Record, lines: &mut Vec<String>) {
+fn roles(facts: &Facts, record: &Record, lines: &mut Vec<Row>) {
     let name = |held: Option<&Deployment>| {
         held.map_or_else(
             || "none".to_owned(),
@@ -164,6 +201,9 @@ fn roles(facts: &Facts, record: &Record, lines: &mut Vec<String>) {
             entry.cause.words()
         );
         lines.push(row(if index == 0 { "Quarantine" } else { "" }, what));
+        if let Some(why) = facts.history.condemned(&entry.digest) {
+            lines.push(row("", format!("  {why}")));
+        }
     }
     if let Some(last) = &record.last_boot {
         let choice = match &last.choice {
@@ -186,18 +226,36 @@ fn roles(facts: &Facts, record: &Record, lines: &mut Vec<String>) {
     }
 }
 
-fn version(facts: &Facts, known: &Known) -> String {
-    let state = known.defect.as_deref().unwrap_or("intact");
+fn version(facts: &Facts, known: &Known, name: &'static str) -> Row {
     let version = &known.deployment.version;
     let pinned = if facts.pins.contains(version) {
         ", pinned"
     } else {
         ""
     };
-    format!(
-        "{version}  {}, {} bytes, {}, {state}{pinned}",
-        known.deployment.digest.short(),
-        known.bytes,
-        known.received_at
-    )
+    let mut spans = vec![(
+        Style::Plain,
+        format!(
+            "{version}  {}, {}, {}, ",
+            known.deployment.digest.short(),
+            size(known.bytes),
+            known.received_at
+        ),
+    )];
+    spans.push(match known.defect.as_deref() {
+        None => (Style::Plain, format!("intact{pinned}")),
+        Some(defect) => (Style::Bad, format!("{defect}{pinned}")),
+    });
+    Row { name, spans }
+}
+
+/// Bytes for people.
+fn size(bytes: u64) -> String {
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+    match bytes {
+        0..KIB => format!("{bytes} bytes"),
+        KIB..MIB => format!("{} KiB", bytes / KIB),
+        _ => format!("{} MiB", bytes / MIB),
+    }
 }
