@@ -148,6 +148,11 @@ impl Layout {
         self.audit_dir().join("log.jsonl")
     }
 
+    /// `<store>/audit/notified`: up to which line hooks have been told.
+    pub fn notified(&self) -> PathBuf {
+        self.audit_dir().join("notified")
+    }
+
     /// `<store>/lock`: held by whoever changes the store.
     pub fn lock(&self) -> PathBuf {
         self.store.join("lock")

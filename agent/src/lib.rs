@@ -6,9 +6,13 @@
 //! | [`health`] | judges the health of what runs |
 //! | [`import`] | takes up what the version brings beside units |
 //! | [`child`] | runs an executable within limits, and ends all it started |
+//! | [`folder`] | the executables of a folder, those that may be run |
+//! | [`notify`] | tells hooks what the audit log has to say |
 //! | [`reboot`] | reboots, once nobody inhibits it or the limit is up |
 
 pub mod child;
+pub mod folder;
 pub mod health;
 pub mod import;
+pub mod notify;
 pub mod reboot;

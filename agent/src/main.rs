@@ -13,7 +13,7 @@ use op_dbus_activator::config::Config;
 use op_dbus_activator::layout::Layout;
 use op_dbus_agent::child::supervisor;
 use op_dbus_agent::reboot::{self, Waited};
-use op_dbus_agent::{health, import};
+use op_dbus_agent::{health, import, notify};
 
 /// The same meanings as those of op-dbus-stage.
 const FAILURE: u8 = 1;
@@ -89,6 +89,14 @@ enum Command {
         #[arg(long, value_name = "PATH", default_value = "systemctl", hide = true)]
         systemctl: PathBuf,
     },
+    /// Tell the executables in hooks.d what the audit log has to say since last time
+    ///
+    /// Exit codes: 0 told, whatever the hooks did; 1 the log can't be read, or it
+    /// can't be kept how far hooks were told; 2 wrong usage.
+    Notify {
+        #[command(flatten)]
+        arguments: notify::Arguments,
+    },
     /// Run an executable within limits, for this program's own use
     #[command(hide = true)]
     RunChild {
@@ -133,6 +141,7 @@ fn main() -> ExitCode {
         Command::Reboot { limit, systemctl } => {
             reboot(Duration::from_secs(limit.into()), &systemctl)
         }
+        Command::Notify { arguments } => notify::main(arguments),
         Command::RunChild {
             limit_ms,
             keep,
