@@ -9,6 +9,7 @@
 //! | [`folder`] | the executables of a folder, those that may be run |
 //! | [`notify`] | tells hooks what the audit log has to say |
 //! | [`reboot`] | reboots, once nobody inhibits it or the limit is up |
+//! | [`service`] | `org.opdbus.Deploy1`, the D-Bus interface |
 
 pub mod child;
 pub mod folder;
@@ -16,3 +17,4 @@ pub mod health;
 pub mod import;
 pub mod notify;
 pub mod reboot;
+pub mod service;

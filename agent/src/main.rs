@@ -13,7 +13,7 @@ use op_dbus_activator::config::Config;
 use op_dbus_activator::layout::Layout;
 use op_dbus_agent::child::supervisor;
 use op_dbus_agent::reboot::{self, Waited};
-use op_dbus_agent::{health, import, notify};
+use op_dbus_agent::{health, import, notify, service};
 
 /// The same meanings as those of op-dbus-stage.
 const FAILURE: u8 = 1;
@@ -97,6 +97,14 @@ enum Command {
         #[command(flatten)]
         arguments: notify::Arguments,
     },
+    /// Serve org.opdbus.Deploy1 on the system bus, as long as somebody uses it
+    ///
+    /// Exit codes: 0 nobody used it, or a signal came; 1 the bus or the name can't
+    /// be had, or was lost; 2 wrong usage.
+    Serve {
+        #[command(flatten)]
+        arguments: service::Arguments,
+    },
     /// Run an executable within limits, for this program's own use
     #[command(hide = true)]
     RunChild {
@@ -142,6 +150,7 @@ fn main() -> ExitCode {
             reboot(Duration::from_secs(limit.into()), &systemctl)
         }
         Command::Notify { arguments } => notify::main(arguments),
+        Command::Serve { arguments } => service::main(arguments),
         Command::RunChild {
             limit_ms,
             keep,
