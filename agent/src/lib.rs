@@ -6,10 +6,10 @@
 //! | [`health`] | judges the health of what runs |
 //! | [`import`] | takes up what the version brings beside units |
 //! | [`child`] | runs an executable within limits, and ends all it started |
-//! | [`folder`] | the executables of a folder, those that may be run |
-//! | [`notify`] | tells hooks what the audit log has to say |
 //! | [`reboot`] | reboots, once nobody inhibits it or the limit is up |
+//! | [`folder`] | the executables of a folder, those that may be run |
 //! | [`service`] | `org.opdbus.Deploy1`, the D-Bus interface |
+//! | [`notify`] | tells hooks what the audit log has to say |
 
 pub mod child;
 pub mod folder;

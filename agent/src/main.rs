@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use op_dbus_activator::config::Config;
 use op_dbus_activator::layout::Layout;
 use op_dbus_agent::child::supervisor;
+use op_dbus_agent::health::disk::{self, Disk};
 use op_dbus_agent::reboot::{self, Waited};
 use op_dbus_agent::{health, import, notify, service};
 
@@ -37,24 +38,8 @@ enum Command {
     /// 1 unhealthy, with one line a failed check; 2 wrong usage; 3 the
     /// configuration is missing or wrong; 75 not known.
     Health {
-        /// The configuration; by default the one below the host's root
-        #[arg(long, value_name = "PATH")]
-        config: Option<PathBuf>,
-        /// The host's root
-        #[arg(long, value_name = "DIR", default_value = "/")]
-        sysroot: PathBuf,
-        /// Where what lasts one boot is
-        #[arg(long, value_name = "DIR", default_value = "/run")]
-        run: PathBuf,
-        /// Print one JSON object instead of lines
-        #[arg(long)]
-        json: bool,
-        /// Only check [health] of the configuration, and say what it asks for
-        #[arg(long)]
-        check_config: bool,
-        /// Seconds since boot, if not what the kernel says
-        #[arg(long, value_name = "SECONDS", hide = true)]
-        uptime: Option<u64>,
+        #[command(flatten)]
+        arguments: health::Arguments,
     },
     /// Check what the active version brings beside its units, and put it where the host looks
     ///
@@ -105,6 +90,12 @@ enum Command {
         #[command(flatten)]
         arguments: service::Arguments,
     },
+    /// Look at a file system once, for this program's own use
+    #[command(hide = true)]
+    Look {
+        #[command(subcommand)]
+        disk: Disk,
+    },
     /// Run an executable within limits, for this program's own use
     #[command(hide = true)]
     RunChild {
@@ -119,27 +110,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Health {
-            config,
-            sysroot,
-            run,
-            json,
-            check_config,
-            uptime,
-        } => {
-            let layout = Layout::new(run, sysroot);
-            let config = config.unwrap_or_else(|| layout.config());
-            if check_config {
-                return health::check_config(&config, json);
-            }
-            let uptime = uptime.map(Duration::from_secs);
-            let request = health::Request {
-                layout,
-                json,
-                uptime,
-            };
-            health::run(&request, &config)
-        }
+        Command::Health { arguments } => health::main(arguments),
         Command::Import {
             sysroot,
             run,
@@ -151,6 +122,13 @@ fn main() -> ExitCode {
         }
         Command::Notify { arguments } => notify::main(arguments),
         Command::Serve { arguments } => service::main(arguments),
+        Command::Look { disk } => match disk::probe(&disk) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                eprintln!("{why}");
+                ExitCode::from(FAILURE)
+            }
+        },
         Command::RunChild {
             limit_ms,
             keep,

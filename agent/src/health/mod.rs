@@ -6,17 +6,23 @@
 //! | [`watch`] | looks at everything side by side, bounded in time whatever hangs |
 //! | [`tasks`] | makes of the configured checks something that can be done |
 //! | [`bus`] | looks at units and bus names over the system bus |
-//! | [`program`] | looks by running an executable |
-//! | [`endpoint`] | looks at sockets |
+//! | [`program`], [`programs`] | looks by running an executable; those of `health.d` |
+//! | [`endpoint`], [`http`] | looks at sockets, and at what answers there |
+//! | [`dns`] | looks a name up |
+//! | [`disk`] | looks at file systems, from a process of its own |
 //! | [`report`] | says the verdict, for people and for programs |
 //!
 //! What is configured, and the file the verdict is written to, are in
 //! `op-dbus-health`.
 
 pub mod bus;
+pub mod disk;
+pub mod dns;
 pub mod endpoint;
+pub mod http;
 pub mod judge;
 pub mod program;
+pub mod programs;
 pub mod report;
 mod stop;
 pub mod tasks;
@@ -24,7 +30,7 @@ pub mod watch;
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -51,32 +57,55 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The configuration is missing or wrong.
 const CONFIGURATION: u8 = 3;
 
-/// How a run was asked for.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// Where the host and its `/run` are.
-    pub layout: Layout,
-    /// One JSON object instead of lines.
-    pub json: bool,
-    /// Time since boot, if it is not to be what the kernel says.
-    pub uptime: Option<Duration>,
+/// Arguments of `op-dbus-agent health`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Arguments {
+    /// The configuration; by default the one below the host's root
+    #[arg(long, value_name = "PATH")]
+    config: Option<PathBuf>,
+    /// The host's root
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    sysroot: PathBuf,
+    /// Where what lasts one boot is
+    #[arg(long, value_name = "DIR", default_value = "/run")]
+    run: PathBuf,
+    /// Print one JSON object instead of lines
+    #[arg(long)]
+    json: bool,
+    /// Only check [health] of the configuration, and say what it asks for
+    #[arg(long)]
+    check_config: bool,
+    /// Seconds since boot, if not what the kernel says
+    #[arg(long, value_name = "SECONDS", hide = true)]
+    uptime: Option<u64>,
 }
 
-/// Watches until there is a verdict, writes it down, says it, and returns what
-/// the program is to end with.
-pub fn run(request: &Request, config: &Path) -> ExitCode {
+/// Runs the command, and returns what the program is to end with.
+pub fn main(arguments: Arguments) -> ExitCode {
+    let layout = Layout::new(arguments.run, arguments.sysroot);
+    let config = arguments.config.unwrap_or_else(|| layout.config());
+    if arguments.check_config {
+        return check_config(&layout, &config, arguments.json);
+    }
+    let uptime = arguments
+        .uptime
+        .map_or_else(since_boot, Duration::from_secs);
+    judge_what_runs(&layout, &config, uptime, arguments.json)
+}
+
+/// Watches until there is a verdict, writes it down and says it.
+fn judge_what_runs(layout: &Layout, config: &Path, uptime: Duration, json: bool) -> ExitCode {
     let started = Instant::now();
-    let uptime = request.uptime.unwrap_or_else(since_boot);
     let (inbox, messages) = mpsc::channel();
     // First of all: from here on a shutdown is told apart from a failure.
     let stop = stop::listen(&inbox);
-    if let Err(why) = Report::remove(&request.layout) {
+    if let Err(why) = Report::remove(layout) {
         eprintln!("op-dbus-agent: remove the verdict before: {why}");
     }
     let mut report = Report {
         schema: SCHEMA,
         boot_id: boot_id(),
-        version: active(&request.layout),
+        version: active(layout),
         verdict: Verdict::None,
         policy: Policy::default(),
         decided_ms: 0,
@@ -88,8 +117,8 @@ pub fn run(request: &Request, config: &Path) -> ExitCode {
         let waited = started.elapsed();
         report.waited_ms = milliseconds(waited);
         report.decided_ms = milliseconds(uptime.saturating_add(waited));
-        if let Err(why) = report.write(&request.layout) {
-            let path = Report::path(&request.layout);
+        if let Err(why) = report.write(layout) {
+            let path = Report::path(layout);
             eprintln!("op-dbus-agent: {}: write: {why}", path.display());
         }
     };
@@ -104,12 +133,16 @@ pub fn run(request: &Request, config: &Path) -> ExitCode {
     };
     report.policy = settings.unknown;
     let times = times(&settings, uptime);
-    let tasks = tasks::tasks(&settings.checks);
-    report.checks = tasks.len();
+    let lower = report.version.as_ref().map(|_| settings.lower.as_path());
+    let programs = programs::find(layout, lower);
+    let checks: Vec<_> = settings.checks.into_iter().chain(programs.checks).collect();
+    let tasks = tasks::tasks(&checks, &layout.host(dns::RESOLV_CONF));
+    report.checks = tasks.len() + programs.refused.len();
     match watch::watch(tasks, times, &inbox, &messages) {
         Ending::Decided(decision) => {
             report.verdict = decision.verdict;
             report.failures = decision.failures;
+            report.failures.extend(programs.refused);
         }
         Ending::Stopped => {
             report.failures = vec![Failure::new(
@@ -120,17 +153,17 @@ pub fn run(request: &Request, config: &Path) -> ExitCode {
         }
     }
     finish(&mut report);
-    say(&report, settings.settle, request.json);
+    say(&report, settings.settle, json);
     match (report.verdict, report.policy) {
         (Verdict::Healthy, _) | (Verdict::Unknown, Policy::Bless) => ExitCode::SUCCESS,
         (Verdict::Unhealthy, _) | (Verdict::Unknown, Policy::Condemn) => ExitCode::FAILURE,
         (Verdict::Unknown, Policy::Retry) => ExitCode::from(program::NOT_KNOWN),
-        (Verdict::None, _) => stop::end(stop),
+        (Verdict::None, _) => stop::end(&stop),
     }
 }
 
-/// Checks the configuration only, and says what it asks for.
-pub fn check_config(config: &Path, json: bool) -> ExitCode {
+/// Checks the configuration only, and says what is asked for.
+fn check_config(layout: &Layout, config: &Path, json: bool) -> ExitCode {
     let settings = match Settings::load(config) {
         Ok(settings) => settings,
         Err(why) => {
@@ -138,33 +171,28 @@ pub fn check_config(config: &Path, json: bool) -> ExitCode {
             return ExitCode::from(CONFIGURATION);
         }
     };
-    let said = if json {
-        let checks: Vec<_> = settings
-            .checks
-            .iter()
-            .map(|check| {
-                serde_json::json!({
-                    "check": check.name,
-                    "subject": check.subject.to_string(),
-                    "kind": check.kind,
-                    "timeout_seconds": check.timeout.as_secs(),
-                    "retries": check.retries,
-                    "interval_seconds": check.interval.as_secs(),
-                })
+    let lower = active(layout).map(|_| settings.lower.as_path());
+    let programs = programs::find(layout, lower);
+    let checks: Vec<_> = settings.checks.iter().chain(&programs.checks).collect();
+    let refused = programs.refused.iter().map(|it| it.reason.as_str());
+    if json {
+        let checks: Vec<_> = checks.into_iter().map(tasks::as_json).collect();
+        let refused: Vec<_> = refused.collect();
+        let unknown = settings.unknown;
+        print(
+            &serde_json::json!({
+                "schema": 1, "unknown": unknown, "checks": checks, "refused": refused,
             })
-            .collect();
-        serde_json::json!({ "schema": 1, "unknown": settings.unknown, "checks": checks })
-            .to_string()
+            .to_string(),
+        );
     } else {
-        let mut lines: Vec<_> = settings.checks.iter().map(tasks::described).collect();
-        lines.push(format!(
-            "{}: {} checks, and what is in health.d",
-            config.display(),
-            settings.checks.len()
-        ));
-        lines.join("\n")
-    };
-    print(&said);
+        let mut lines: Vec<_> = checks.into_iter().map(tasks::described).collect();
+        lines.extend(refused.map(|line| format!("not run: {line}")));
+        if lines.is_empty() {
+            lines.push("nothing to check; name units or checks in [health]".to_owned());
+        }
+        print(&lines.join("\n"));
+    }
     ExitCode::SUCCESS
 }
 

@@ -1,5 +1,5 @@
 //! Runs an executable as a check: exit code 0 is well, 75 not known yet (as
-//! systemd's and sendmail's EX_TEMPFAIL), anything else bad. The last line it
+//! systemd and sendmail have it), anything else bad. The last line it
 //! wrote is the reason.
 
 use std::ffi::OsString;

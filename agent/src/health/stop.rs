@@ -48,7 +48,7 @@ fn register(stop: &Stop, inbox: Sender<Message>) -> std::io::Result<()> {
 }
 
 /// Ends as the signal would have ended the program.
-pub(super) fn end(stop: Stop) -> ExitCode {
+pub(super) fn end(stop: &Stop) -> ExitCode {
     let signal = i32::try_from(stop.load(Ordering::SeqCst)).unwrap_or_default();
     if signal != 0 {
         // Comes back only if that is not possible.
