@@ -10,6 +10,7 @@ mod cli;
 mod commands;
 mod context;
 mod deployments;
+mod ended;
 mod error;
 mod findings;
 mod holder;

@@ -52,28 +52,45 @@ pub(crate) enum Policy {
     Condemn,
 }
 
-#[derive(Deserialize)]
-struct File {
+/// The file.
+#[derive(Debug, Deserialize)]
+pub(crate) struct File {
     schema: u32,
     boot_id: BootId,
     #[serde(default)]
     version: Option<Version>,
-    verdict: String,
+    /// The verdict, in a word.
+    pub(crate) verdict: String,
+    /// What speaks against the version.
     #[serde(default)]
-    failures: Vec<Failed>,
+    pub(crate) failures: Vec<Failed>,
 }
 
-#[derive(Deserialize)]
-struct Failed {
-    check: String,
+/// A check that failed.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Failed {
+    /// Which one.
+    pub(crate) check: String,
     reason: String,
+    /// What its failure means.
     #[serde(default)]
-    kind: String,
+    pub(crate) kind: String,
 }
 
 /// Where the agent puts it.
 pub(crate) fn path(context: &Context) -> PathBuf {
     context.layout.run_dir().join("health.json")
+}
+
+/// What was said of what runs in this boot, in the check's own words; none:
+/// nothing that counts.
+pub(crate) fn said(context: &Context, running: &Running) -> Option<File> {
+    let text = files::read_text(&path(context), FILE_MAX).ok()?;
+    let file: File = serde_json::from_str(&text).ok()?;
+    let is_of_this = file.schema == 1
+        && file.boot_id == running.boot_id
+        && file.version.as_ref() == Some(&running.version);
+    is_of_this.then_some(file)
 }
 
 /// Reads what was said of what runs in this boot.
@@ -192,7 +209,8 @@ mod tests {
         parse(&text, &running())
     }
 
-    const WEB: &str = r#"{"check":"unit web.service","reason":"failed\n(exit-code)","kind":"required"}"#;
+    const WEB: &str =
+        r#"{"check":"unit web.service","reason":"failed\n(exit-code)","kind":"required"}"#;
     const NICE: &str = r#"{"check":"free /var","reason":"2 MiB","kind":"wanted"}"#;
     const DNS: &str = r#"{"check":"dns example.org","reason":"timed out","kind":"infrastructure"}"#;
 

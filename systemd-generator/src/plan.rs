@@ -68,6 +68,9 @@ pub fn plan(situation: &Situation, found: &Units) -> Vec<Item> {
         "op-dbus-import.service",
         "op-dbus-sysusers.service",
         "op-dbus-tmpfiles.service",
+        // How a boot ended is told of every boot, whatever it ran.
+        "op-dbus-boot-report.service",
+        "op-dbus-orderly-shutdown.service",
     ] {
         items.push(own("sysinit.target.wants", unit));
     }
@@ -98,10 +101,6 @@ pub fn plan(situation: &Situation, found: &Units) -> Vec<Item> {
             ));
             items.push(own("op-dbus.target.wants", "op-dbus-bless.service"));
             items.push(own("op-dbus.target.wants", "op-dbus-deadline.timer"));
-            items.push(own(
-                "op-dbus.target.wants",
-                "op-dbus-orderly-shutdown.service",
-            ));
             items.push(Item::File {
                 path: "op-dbus-deadline.timer.d/50-configured.conf".to_owned(),
                 // The empty assignment drops the unit's own default.

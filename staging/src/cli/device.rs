@@ -39,7 +39,9 @@ pub(crate) enum Command {
     /// Check or print the audit log
     #[command(subcommand)]
     Audit(Audit),
-    /// Give an unfinished trial its try back (called at shutdown)
+    /// Tell in the audit log how the boots before this one ended (called at boot)
+    BootReport(BootReport),
+    /// Mark an orderly end, and give an unfinished trial its try back (called at shutdown)
     #[command(hide = true)]
     OrderlyShutdown,
 }
@@ -139,6 +141,13 @@ pub(crate) struct Condemn {
 
 #[derive(Debug, Args)]
 pub(crate) struct Rollback {
+#[derive(Debug, Args)]
+pub(crate) struct BootReport {
+    /// After a boot that was cut short: how long to wait for a watchdog's driver, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=600))]
+    pub(crate) watchdog_wait: u32,
+}
+
     /// A version of the store [default: the fallback version]
     pub(crate) version: Option<Version>,
     #[command(flatten)]

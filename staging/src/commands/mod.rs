@@ -3,6 +3,7 @@
 mod audit;
 pub(crate) mod backup;
 mod bless;
+mod boot_report;
 mod build;
 mod cancel;
 mod check;
@@ -58,4 +59,5 @@ fn on_device(context: &Context, command: &device::Command) -> Result<Exit> {
         Command::Audit(args) => audit::run(context, args),
         Command::OrderlyShutdown => orderly_shutdown::run(context),
     }
+        Command::BootReport(args) => boot_report::run(context, args),
 }

@@ -208,6 +208,10 @@ impl Device {
         for dir in ["boot", "manifests", "audit"] {
             for entry in fs::read_dir(self.store(dir)).unwrap() {
                 let path = entry.unwrap().path();
+                // The mark of this boot: a shutdown is one, whatever is refused.
+                if path.ends_with("boot/running") {
+                    continue;
+                }
                 found.push((path.clone(), fs::read(path).unwrap()));
             }
         }

@@ -15,6 +15,7 @@ mod builder;
 mod common;
 mod crash;
 mod durable;
+mod ended;
 mod fixture;
 mod flow;
 mod full;

@@ -22,7 +22,7 @@ const PROGRAMS: [&str; 4] = [
 /// Where the units are.
 const UNITS_DIR: &str = "/usr/lib/systemd/system";
 /// The units, and what does not happen without them.
-const UNITS: [(&str, &str); 14] = [
+const UNITS: [(&str, &str); 16] = [
     ("op-dbus.target", "the version's services do not start"),
     ("op-dbus-health.service", "no version is judged"),
     ("op-dbus-bless.service", "no version becomes good"),
@@ -38,6 +38,14 @@ const UNITS: [(&str, &str); 14] = [
     (
         "op-dbus-orderly-shutdown.service",
         "a reboot in the middle of a trial costs a try",
+    ),
+    (
+        "op-dbus-boot-report.service",
+        "nobody tells how a boot ended",
+    ),
+    (
+        "op-dbus-reboot.service",
+        "a verdict's reboot waits for nobody",
     ),
     ("op-dbus-links.service", "links are not brought up to date"),
     (

@@ -11,10 +11,12 @@ const SUBJECT: &str = "systemd";
 /// How long it may take to answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// Our units that run in a boot, whatever the version does.
-const UNITS: [&str; 9] = [
+const UNITS: [&str; 11] = [
     "op-dbus-activate.service",
     "op-dbus-store-rw.service",
     "op-dbus-links.service",
+    "op-dbus-boot-report.service",
+    "op-dbus-orderly-shutdown.service",
     "op-dbus.target",
     "op-dbus-health.service",
     "op-dbus-bless.service",
