@@ -74,6 +74,9 @@ pub fn plan(situation: &Situation, found: &Units) -> Vec<Item> {
     ] {
         items.push(own("sysinit.target.wants", unit));
     }
+    // Hooks are told of every outcome, of a rescue above all.
+    items.push(own("paths.target.wants", "op-dbus-notify.path"));
+    items.push(own("multi-user.target.wants", "op-dbus-notify.service"));
 
     let Some(judging) = situation.active else {
         return items;

@@ -22,7 +22,7 @@ const PROGRAMS: [&str; 4] = [
 /// Where the units are.
 const UNITS_DIR: &str = "/usr/lib/systemd/system";
 /// The units, and what does not happen without them.
-const UNITS: [(&str, &str); 16] = [
+const UNITS: [(&str, &str); 18] = [
     ("op-dbus.target", "the version's services do not start"),
     ("op-dbus-health.service", "no version is judged"),
     ("op-dbus-bless.service", "no version becomes good"),
@@ -47,6 +47,8 @@ const UNITS: [(&str, &str); 16] = [
         "op-dbus-reboot.service",
         "a verdict's reboot waits for nobody",
     ),
+    ("op-dbus-notify.path", "hooks are told at boot only"),
+    ("op-dbus-notify.service", "hooks are told nothing"),
     ("op-dbus-links.service", "links are not brought up to date"),
     (
         "op-dbus-store-rw.service",
