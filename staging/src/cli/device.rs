@@ -194,6 +194,9 @@ pub(crate) struct Log {
         hide_default_value = true
     )]
     pub(crate) after: u64,
+    /// Only so many lines, the oldest of them
+    #[arg(long, value_name = "LINES", conflicts_with = "last")]
+    pub(crate) first: Option<usize>,
 }
 
 fn device(text: &str) -> Result<Device, String> {

@@ -154,7 +154,8 @@ fn print(context: &Context, log: &AuditLog, args: &Log) -> Result<Exit> {
     let keep = args.last.unwrap_or(usize::MAX);
     let mut lines: VecDeque<Line> = VecDeque::new();
     let result = log.salvage(|line| {
-        if line.n <= args.after {
+        let is_enough = args.first.is_some_and(|first| lines.len() >= first);
+        if line.n <= args.after || is_enough {
             return;
         }
         if lines.len() >= keep {
