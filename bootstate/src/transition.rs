@@ -489,9 +489,9 @@ pub fn condemn(record: &Record, running: &Running, why: &str) -> Result<Change<N
 /// healthy. Nothing is recorded: an undecided trial is tried again, and pays for
 /// it as for any boot (rules 3 and 7); whatever else runs stays up.
 pub fn undecided(record: &Record, running: &Running) -> Next {
-    let is_open = counted_boot(record, running).is_some_and(|last| last.verdict.is_none());
-    let on_trial = || current_slot(record, running) == Some(Slot::Trial);
-    if running.counted && is_open && on_trial() {
+    let is_counted = running.counted && counted_boot(record, running).is_some();
+    // A trial that was judged, cancelled or blessed meanwhile is none any more.
+    if is_counted && current_slot(record, running) == Some(Slot::Trial) {
         Next::Reboot
     } else {
         Next::StayUp
