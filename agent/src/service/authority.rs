@@ -18,7 +18,7 @@ use super::error::{Error, Result};
 const POLKIT: &str = "org.freedesktop.PolicyKit1";
 const AUTHORITY: &str = "/org/freedesktop/PolicyKit1/Authority";
 const INTERFACE: &str = "org.freedesktop.PolicyKit1.Authority";
-/// `AllowUserInteraction` of CheckAuthorization.
+/// `AllowUserInteraction` of `CheckAuthorization`.
 const INTERACT: u32 = 1;
 
 /// How long somebody may think about a password.

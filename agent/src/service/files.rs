@@ -157,7 +157,7 @@ pub fn private(directory: &Path) -> io::Result<()> {
     }
     let found = fs::symlink_metadata(directory)?;
     let mode = std::os::unix::fs::PermissionsExt::mode(&found.permissions());
-    if found.is_dir() && mode & 0o077 == 0 {
+    if found.is_dir() && mode & 0o777 == 0o700 {
         return Ok(());
     }
     Err(io::Error::other(

@@ -1,6 +1,9 @@
 //! `org.opdbus.Deploy1` as callers see it. What stands in front of a method or
 //! property here is its documentation on the bus, too.
-#![allow(missing_docs, reason = "zbus makes methods of its own beside those here")]
+#![allow(
+    missing_docs,
+    reason = "zbus makes methods of its own beside those here"
+)]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -87,12 +90,12 @@ fn version(name: &str) -> Result<Version> {
         .map_err(|why| Error::invalid(format!("version: {why}")))
 }
 
-fn command(args: &[&str]) -> Result<(Job, Option<Release>)> {
+fn command(args: &[&str]) -> (Job, Option<Release>) {
     let job = Job {
         args: args.iter().map(Into::into).collect(),
         ..Job::default()
     };
-    Ok((job, None))
+    (job, None)
 }
 
 #[zbus::interface(name = "org.opdbus.Deploy1")]
@@ -142,7 +145,7 @@ impl Deploy {
         let name = self::version(version)?.to_string();
         let about = [("version", name.as_str())];
         let call = self.leave(&header, bus, Action::Stage, &about).await?;
-        let job = move |_: &Path| command(&["stage", "--", &name]);
+        let job = move |_: &Path| Ok(command(&["stage", "--", &name]));
         let said = self.0.operate(bus, &call.caller, STAGE, job).await?;
         Ok(word(&said, "result"))
     }
@@ -150,7 +153,7 @@ impl Deploy {
     /// Goes back to a version of the store; with an empty name to the fallback
     /// version. Where one is on trial, that is only taken back. Returns the
     /// version it is about, and "on-trial", "cancelled-trial" or "already-good".
-    #[zbus(out_args("version", "result"))]
+    #[zbus(out_args("target", "result"))]
     async fn rollback(
         &self,
         version: &str,
@@ -164,8 +167,8 @@ impl Deploy {
         let about = [("version", name.as_deref().unwrap_or("fallback"))];
         let call = self.leave(&header, bus, Action::Rollback, &about).await?;
         let job = move |_: &Path| match &name {
-            Some(name) => command(&["rollback", "--", name]),
-            None => command(&["rollback"]),
+            Some(name) => Ok(command(&["rollback", "--", name])),
+            None => Ok(command(&["rollback"])),
         };
         let said = self.0.operate(bus, &call.caller, ROLLBACK, job).await?;
         Ok((word(&said, "version"), word(&said, "result")))
@@ -180,7 +183,7 @@ impl Deploy {
         #[zbus(connection)] bus: &Connection,
     ) -> Result<(String, String)> {
         let call = self.leave(&header, bus, Action::Cancel, &[]).await?;
-        let job = |_: &Path| command(&["cancel"]);
+        let job = |_: &Path| Ok(command(&["cancel"]));
         let said = self.0.operate(bus, &call.caller, CANCEL, job).await?;
         Ok((word(&said, "version"), word(&said, "result")))
     }

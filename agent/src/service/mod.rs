@@ -92,9 +92,9 @@ impl std::fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
-fn error(what: impl ToString, why: impl ToString) -> ServeError {
+fn error(what: impl Into<String>, why: &dyn std::fmt::Display) -> ServeError {
     ServeError {
-        what: what.to_string(),
+        what: what.into(),
         why: why.to_string(),
     }
 }
@@ -110,7 +110,7 @@ pub fn serve(options: Options) -> Result<Ended, ServeError> {
     // Before anything is begun that a signal might have to end.
     watch_signals(send.clone())?;
     let directory = private(&options.layout);
-    files::private(&directory).map_err(|why| error(directory.display(), why))?;
+    files::private(&directory).map_err(|why| error(directory.display().to_string(), &why))?;
     let idle = options.idle;
     let core = Arc::new(Core::new(options.stage, options.layout, directory));
     let bus = future::block_on(appear(&core))?;
@@ -141,7 +141,12 @@ pub fn serve(options: Options) -> Result<Ended, ServeError> {
 /// Connects, looks at the device, and takes the name: in this order, so that the
 /// first answer is a true one.
 async fn appear(core: &Arc<Core>) -> Result<Connection, ServeError> {
-    let lost = |why: zbus::Error| error("system bus", format!("{why}; is dbus.service running?"));
+    let lost = |why: zbus::Error| {
+        error(
+            "system bus",
+            &format_args!("{why}; is dbus.service running?"),
+        )
+    };
     let bus = zbus::connection::Builder::system()
         .and_then(|builder| builder.serve_at(PATH, Deploy(Arc::clone(core))))
         .map_err(lost)?
@@ -154,7 +159,9 @@ async fn appear(core: &Arc<Core>) -> Result<Connection, ServeError> {
         .map_err(|why| {
             error(
                 NAME,
-                format!("{why}; does the service run already, and may this user own the name?"),
+                &format_args!(
+                    "{why}; does the service run already, and may this user own the name?"
+                ),
             )
         })?;
     core.tell_events(&bus).await;
@@ -163,7 +170,7 @@ async fn appear(core: &Arc<Core>) -> Result<Connection, ServeError> {
 
 fn watch_signals(send: Sender<Ended>) -> Result<(), ServeError> {
     let mut signals =
-        Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|why: io::Error| error("signals", why))?;
+        Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|why: io::Error| error("signals", &why))?;
     thread::spawn(move || {
         for _ in signals.forever() {
             // The first one is heard; nobody is left to hear the others.

@@ -114,7 +114,7 @@ impl Stage {
             Ok((child.wait()?, heard.result, heard.error))
         });
         match ended {
-            Ok((status, result, error)) => self.judge(status, &result, error),
+            Ok((status, result, error)) => self.judge(status, &result, error.as_ref()),
             Err(why) => {
                 // Nothing of it is to run on that nobody hears. One that can't be
                 // killed is not waited for either.
@@ -148,10 +148,10 @@ impl Stage {
             })
     }
 
-    fn judge(&self, status: ExitStatus, result: &Kept, error: Option<Json>) -> Result<Json> {
+    fn judge(&self, status: ExitStatus, result: &Kept, error: Option<&Json>) -> Result<Json> {
         let program = self.program.display();
         let said = |error: &Json| Some(error.get("message")?.as_str()?.to_owned());
-        match (status.code(), error.as_ref().and_then(said)) {
+        match (status.code(), error.and_then(said)) {
             (Some(0), _) if result.is_whole => serde_json::from_slice(&result.bytes)
                 .map_err(|why| Error::failed(format!("{program}: printed no JSON: {why}"))),
             (Some(0), _) => Err(Error::failed(format!("{program}: printed too much"))),
