@@ -65,6 +65,30 @@ fn the_count_is_durable_in_both_copies_before_anything_is_mounted() {
 }
 
 #[test]
+fn candidates_are_looked_at_before_anything_is_written() {
+    if !is_root() {
+        return;
+    }
+    let device = Device::with_all();
+    let calls = boot(&device);
+    let store = &device.layout.store;
+    let is_write = |call: &Call| call.name == "pwrite64" && call.path.starts_with(store);
+    let looked = |calls: &[Call]| -> Vec<_> {
+        let those = calls.iter();
+        let those = those.filter(|call| call.name == "BTRFS_IOC_GET_SUBVOL_INFO");
+        those.map(|call| call.path.clone()).collect()
+    };
+    let (before, after) = calls.split_at(calls.iter().position(is_write).unwrap());
+    // After a write that failed, Btrfs may find none of them any more.
+    let before = looked(before);
+    for version in ["v1.0.0", "v1.1.0", "v1.2.0"] {
+        let version = store.join("deploy").join(version);
+        assert!(before.contains(&version), "{version:?}: {calls:#?}");
+        assert!(!looked(after).contains(&version), "{version:?}: {calls:#?}");
+    }
+}
+
+#[test]
 fn the_record_is_read_past_the_cache() {
     if !is_root() {
         return;
@@ -128,7 +152,8 @@ fn an_earlier_overlay_is_set_aside_durably_before_the_try_is_counted() {
 /// What is done to names and contents below a directory, and to where a rename
 /// leads.
 fn changes<'c>(calls: &'c [Call], dir: &'c Path) -> impl Iterator<Item = &'c Call> {
-    const LOOKS: [&str; 5] = [
+    const LOOKS: [&str; 6] = [
+        "BTRFS_IOC_GET_SUBVOL_INFO",
         "syncfs",
         "fsync",
         "fdatasync",

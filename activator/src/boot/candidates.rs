@@ -42,3 +42,47 @@ impl Candidates {
         known.map(|known| &known.found)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use op_dbus_bootstate::{Digest, Identity, Uuid};
+    use std::fs;
+    use std::path::Path;
+
+    fn is_open(path: &Path) -> bool {
+        let open = fs::read_dir("/proc/self/fd").unwrap();
+        open.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
+            .any(|target| target == path)
+    }
+
+    #[test]
+    fn what_was_looked_at_stays_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().canonicalize().unwrap();
+        let mut layout = Layout::new("/run", "/");
+        layout.store = store;
+        let good = Deployment {
+            version: "v1.0.0".parse().unwrap(),
+            digest: Digest([1; 32]),
+            identity: Identity {
+                uuid: Uuid([1; 16]),
+                received_uuid: Uuid([2; 16]),
+                ctransid: 1,
+                rtransid: 1,
+            },
+            epoch: 1,
+        };
+        let path = layout.deployment(&good.version);
+        fs::create_dir_all(&path).unwrap();
+        let record = Record {
+            good: Some(good.clone()),
+            ..Record::default()
+        };
+        let candidates = Candidates::look(&layout, &record);
+        assert!(candidates.of(&good).is_some());
+        assert!(is_open(&path));
+        drop(candidates);
+        assert!(!is_open(&path));
+    }
+}

@@ -1,5 +1,5 @@
-//! System calls that change what a later boot sees, and those that look past
-//! the page cache.
+//! System calls that change what a later boot sees, those that look past the
+//! page cache, and those that look at a subvolume's identity.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -138,6 +138,7 @@ fn ioctl(pid: Pid, fd: u64, request: u64, argument: u64) -> Option<Call> {
         0x4080_9440 => plain("BTRFS_IOC_ENCODED_WRITE"),
         0x4020_940d | 0x4004_9409 => plain("FICLONE"),
         0x9408 => plain("BTRFS_IOC_SYNC"),
+        0x81f8_943c => plain("BTRFS_IOC_GET_SUBVOL_INFO"),
         _ => None,
     }
 }
