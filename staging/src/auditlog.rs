@@ -22,7 +22,7 @@ use op_dbus_activator::layout::Layout;
 use op_dbus_bootstate::audit::{OPEN, Segment};
 use op_dbus_bootstate::{BootId, Deployment};
 
-pub(crate) use read::{State, whole_lines};
+pub(crate) use read::{State, read_file, whole_lines};
 
 use crate::settings::audit::Audit;
 
@@ -187,3 +187,6 @@ pub(crate) fn now() -> String {
         .strftime("%Y-%m-%dT%H:%M:%SZ")
         .to_string()
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,14 +75,22 @@ impl AuditLog {
             head = next;
         }
         self.write(end.bytes, text.as_bytes())?;
-        for segment in outdated {
-            // What stays is in nobody's way: the next segment states it again.
-            let _ = fs::remove_file(self.path_of(&segment));
-        }
+        self.remove(&outdated);
         Ok(AuditHead {
             missed: known.missed,
             ..head
         })
+    }
+
+    /// Deletes closed segments. What stays is in nobody's way: the next segment
+    /// that begins states it again.
+    fn remove(&self, outdated: &[Segment]) {
+        for segment in outdated {
+            let _ = fs::remove_file(self.path_of(segment));
+        }
+        if !outdated.is_empty() {
+            let _ = sync_directory(&self.directory);
+        }
     }
 
     /// Where the log ends, where that is not as the record says, for one that has

@@ -131,6 +131,15 @@ impl AuditLog {
     }
 }
 
+/// Reads and verifies a whole log that is one file.
+pub(crate) fn read_file(
+    file: File,
+    anchor: Option<AuditHead>,
+    each: impl FnMut(&Line, &AuditHead),
+) -> io::Result<State> {
+    follow(Verifier::new(anchor), vec![(None, file)], each)
+}
+
 /// Follows the chain through files in their order.
 pub(super) fn follow(
     mut verifier: Verifier,

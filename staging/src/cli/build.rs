@@ -12,7 +12,7 @@ pub(crate) enum Command {
     Snapshot(Snapshot),
     /// Write a version's streams and their manifest into files
     Send(Send),
-    /// Sign a release's manifest with gpg
+    /// Sign a release's manifest, or an exported head of an audit log, with gpg
     Sign(Sign),
 }
 
@@ -121,7 +121,7 @@ pub(crate) enum Parent {
 
 #[derive(Debug, Args)]
 pub(crate) struct Sign {
-    /// The release's manifest, as written by send
+    /// The release's manifest, as written by send; or a head.json of audit export
     #[arg(value_name = "MANIFEST")]
     pub(crate) manifest: PathBuf,
     /// Key to sign with, as gpg names keys; repeat to sign with several [default: gpg's own]

@@ -176,9 +176,34 @@ pub(crate) struct Pin {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Audit {
     /// Check that the log is whole and unchanged
-    Verify,
+    Verify(AuditVerify),
     /// Print the log
     Log(Log),
+    /// Write the log, and a statement of where it ends, to be kept elsewhere
+    Export(Export),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditVerify {
+    /// An exported log, instead of this device's
+    #[arg(value_name = "DIR")]
+    pub(crate) export: Option<PathBuf>,
+    /// A head that was exported: show that the log still has that line, unchanged; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) head: Vec<PathBuf>,
+    /// Certificate of who must have signed the heads (FILE.asc beside each); may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// A directory that is not there yet; with --head-only, a file
+    #[arg(value_name = "OUTPUT")]
+    pub(crate) output: PathBuf,
+    /// Only the statement of where the log ends, not its lines
+    #[arg(long)]
+    pub(crate) head_only: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,48 +1,99 @@
-//! `audit verify` and `audit log`.
+//! `audit verify`, `audit log` and `audit export`.
+
+mod export;
+pub(crate) mod head;
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::path::Path;
 
 use op_dbus_activator::records::Records;
-use op_dbus_bootstate::audit::{Kind, Line};
+use op_dbus_bootstate::audit::{AuditHead, Kind, Line};
 use op_dbus_bootstate::store;
 use serde::Serialize;
 
-use crate::auditlog::{AuditLog, State};
+use self::head::Witness;
+use crate::auditlog::{self, AuditLog, State};
 use crate::backup::kept::{self, Kept};
 use crate::backup::logs;
-use crate::cli::device::{self as cli, Log};
+use crate::cli::device::{self as cli, AuditVerify, Log};
 use crate::context::{Context, Report};
 use crate::error::{Exit, Failure, Result};
 
 /// Runs the command. Reads only; it takes no lock, so that a long receive does
 /// not keep anyone from looking.
 pub(crate) fn run(context: &Context, args: &cli::Audit) -> Result<Exit> {
+    if let cli::Audit::Verify(args) = args {
+        if let Some(export) = &args.export {
+            return verify_export(context, export, args);
+        }
+    }
     Context::require_root()?;
     context.require_store()?;
     let log = AuditLog::new(&context.layout);
     match args {
-        cli::Audit::Verify => verify(context, &log),
+        cli::Audit::Verify(args) => verify(context, &log, args),
         cli::Audit::Log(args) => print(context, &log, args),
+        cli::Audit::Export(args) => export::run(context, &log, args),
     }
 }
 
-fn verify(context: &Context, log: &AuditLog) -> Result<Exit> {
-    let path = log.path();
-    let loaded = store::load(&mut Records::new(&context.layout));
-    let verdict = loaded.verdict();
+/// What the boot record knows of the log.
+fn anchor(context: &Context) -> Option<AuditHead> {
+    let verdict = store::load(&mut Records::new(&context.layout)).verdict();
     let anchor = verdict.record().map(|record| record.audit);
+    if anchor.is_none() {
+        context.warn("no boot record could be read, so a tail that was cut off would not show");
+    }
+    anchor
+}
+
+fn broken(path: &Path, why: &dyn std::fmt::Display) -> Failure {
+    let remedy = "keep a copy of the audit directory and find out who wrote to it";
+    Failure::new(Exit::Verification, path.display(), why, remedy)
+}
+
+/// The heads that a log is to be held against.
+fn witnesses(context: &Context, args: &AuditVerify) -> Result<Vec<Witness>> {
+    let keys = head::keyring(&args.key)?;
+    if keys.is_some() && args.head.is_empty() && args.export.is_none() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--key",
+            "there is no head whose signature it could check",
+            "name one: --head FILE",
+        ));
+    }
+    let heads = args.head.iter();
+    heads
+        .map(|head| Witness::read(context, head, keys.as_ref()))
+        .collect()
+}
+
+fn verify(context: &Context, log: &AuditLog, args: &AuditVerify) -> Result<Exit> {
+    let path = log.path();
+    let mut witnesses = witnesses(context, args)?;
+    for witness in &witnesses {
+        witness.of_store(&context.layout.store)?;
+    }
     let fail = |why| Failure::io(format_args!("{}: read", path.display()), why);
-    let broken = |why: &dyn std::fmt::Display| {
-        let remedy = "keep a copy of the audit directory and find out who wrote to it";
-        Failure::new(Exit::Verification, path.display(), why, remedy)
-    };
+    let anchor = anchor(context);
     let mut kept = Vec::new();
-    let read = log.read(anchor, |line| kept.extend(kept_by(line)));
+    let mut first = None;
+    let read = log.read_heads(anchor, |line, at| {
+        first.get_or_insert(line.n);
+        kept.extend(kept_by(line));
+        for witness in &mut witnesses {
+            witness.line(line, at);
+        }
+    });
     let head = match read.map_err(fail)? {
         State::Sound { head, .. } => head,
-        State::Broken(why) => return Err(broken(&why)),
+        State::Broken(why) => return Err(broken(&path, &why)),
     };
+    for witness in &witnesses {
+        witness.check(head.length)?;
+    }
     if let Some(aside) = log.set_aside().map_err(fail)?.first() {
         let why = format!(
             "an earlier log did not verify and was set aside as {}",
@@ -57,20 +108,11 @@ fn verify(context: &Context, log: &AuditLog) -> Result<Exit> {
         ));
     }
     let kept = check_kept(context, kept)?;
-    let mut report = Report::new("audit-verify", "sound")
+    let mut report = sound(first, head, &witnesses)
         .object("kept", &kept)
-        .field("lines", head.length)
-        .object("head", &head.head)
-        .field("missed", head.missed)
-        .line(format!(
-            "The audit log is sound: {} lines, each following from the one before.",
-            head.length
-        ));
+        .field("missed", head.missed);
     for log in &kept {
         report = report.line(log.line());
-    }
-    if anchor.is_none() {
-        context.warn("no boot record could be read, so a tail that was cut off would not show");
     }
     if head.missed > 0 {
         report = report.line(format!(
@@ -80,6 +122,64 @@ fn verify(context: &Context, log: &AuditLog) -> Result<Exit> {
     }
     context.print(&report)?;
     Ok(Exit::Done)
+}
+
+/// An exported log, which needs neither a device nor root.
+fn verify_export(context: &Context, export: &Path, args: &AuditVerify) -> Result<Exit> {
+    let mut witnesses = witnesses(context, args)?;
+    let own = export.join(export::HEAD);
+    if !args.head.contains(&own) {
+        // With heads from elsewhere, it is those that have to be signed.
+        let keys = match args.head.as_slice() {
+            [] => head::keyring(&args.key)?,
+            _ => None,
+        };
+        witnesses.push(Witness::read(context, &own, keys.as_ref())?);
+    }
+    for witness in &witnesses {
+        witness.of_same(witnesses.last())?;
+    }
+    let path = export.join(export::LINES);
+    let fail = |why| Failure::io(format_args!("{}: read", path.display()), why);
+    let mut first = None;
+    let file = File::open(&path).map_err(fail)?;
+    let read = auditlog::read_file(file, None, |line, at| {
+        first.get_or_insert(line.n);
+        for witness in &mut witnesses {
+            witness.line(line, at);
+        }
+    });
+    let head = match read.map_err(fail)? {
+        State::Sound { head, .. } => head,
+        State::Broken(why) => return Err(broken(&path, &why)),
+    };
+    for witness in &witnesses {
+        witness.check(head.length)?;
+    }
+    context.print(&sound(first, head, &witnesses))?;
+    Ok(Exit::Done)
+}
+
+fn sound(first: Option<u64>, head: AuditHead, witnesses: &[Witness]) -> Report {
+    let removed = first.map_or(0, |first| first.saturating_sub(1));
+    let mut report = Report::new("audit-verify", "sound")
+        .field("lines", head.length)
+        .field("removed", removed)
+        .object("head", &head.head)
+        .object("heads", &witnesses)
+        .line(format!(
+            "The audit log is sound: {} lines, each following from the one before.",
+            head.length
+        ));
+    if removed > 0 {
+        report = report.line(format!(
+            "The first {removed} of them are kept no longer, as a later line says."
+        ));
+    }
+    for witness in witnesses {
+        report = report.line(witness.told());
+    }
+    report
 }
 
 /// A log that came with a backup.

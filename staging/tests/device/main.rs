@@ -9,6 +9,8 @@
 )]
 
 mod audit;
+mod audit_export;
+mod audit_segments;
 mod backup;
 mod builder;
 #[path = "../common/mod.rs"]

@@ -1,19 +1,23 @@
-//! `sign MANIFEST`: a detached signature over a manifest's bytes, made by gpg.
+//! `sign FILE`: a detached signature over a manifest's bytes, or over those of an
+//! audit log's head, made by gpg.
 //!
 //! gpg reads the very bytes that were parsed, and is otherwise left alone with
 //! the terminal: agent, pinentry and hardware keys work as they do by hand.
 
+use std::fmt;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
 use op_dbus_activator::files::{self, Durable};
+use op_dbus_bootstate::Version;
 use op_dbus_release::manifest::{self, Manifest};
 use op_dbus_trust::{Keyring, Signer};
 
 use super::output::Output;
 use crate::cli::build::Sign;
+use crate::commands::audit::head::Head;
 use crate::context::{Context, Report};
 use crate::error::{Exit, Failure, Result};
 
@@ -23,7 +27,7 @@ const SUFFIX: &str = "asc";
 /// Runs the command.
 pub(crate) fn run(context: &Context, args: &Sign) -> Result<Exit> {
     let path = &args.manifest;
-    let (bytes, manifest) = read(path)?;
+    let (bytes, subject) = read(path)?;
     let target = target(path)?;
     if target.symlink_metadata().is_ok() && !args.replace {
         return Err(taken(&target));
@@ -32,48 +36,70 @@ pub(crate) fn run(context: &Context, args: &Sign) -> Result<Exit> {
     let issuers = inspected(&signature)?;
     let signer = accepted(context, args, &issuers, &bytes, &signature)?;
     write(&target, &signature, args.replace)?;
-    report(context, path, &target, &manifest, &issuers, signer.as_ref())
+    report(context, path, &target, &subject, &issuers, signer.as_ref())
+}
+
+/// What is signed.
+enum Subject {
+    /// A release.
+    Release(Version),
+    /// Where a device's audit log ended.
+    Head(Head),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Release(version) => version.fmt(f),
+            Self::Head(head) => write!(
+                f,
+                "The head of store {}'s audit log, line {},",
+                head.store, head.length
+            ),
+        }
+    }
 }
 
 fn report(
     context: &Context,
     path: &Path,
     target: &Path,
-    manifest: &Manifest,
+    subject: &Subject,
     issuers: &[String],
     signer: Option<&Signer>,
 ) -> Result<Exit> {
     let key = signer.map_or_else(|| issuers.join(" "), |signer| signer.fingerprint.clone());
     let name = signer.and_then(|signer| signer.user_id.as_deref());
-    let report = Report::new("sign", "signed")
+    let mut report = Report::new("sign", "signed")
         .field("manifest", path.to_string_lossy())
         .field("signature", target.to_string_lossy())
-        .object("version", &manifest.version)
         .field("issuers", issuers)
         .field(
             "fingerprint",
             signer.map(|signer| signer.fingerprint.as_str()),
         )
-        .line(format!(
-            "{} is signed: {}",
-            manifest.version,
-            target.display()
-        ))
+        .line(format!("{subject} is signed: {}", target.display()))
         .line(format!("By {key} {}", name.unwrap_or_default()).trim_end())
         .line(format!(
             "Check it: gpg --verify {} {}",
             target.display(),
             path.display()
-        ))
-        .line(format!(
-            "The certificate for devices: gpg --export --armor {key} > release.asc"
         ));
+    report = match subject {
+        Subject::Release(version) => report.object("version", version).line(format!(
+            "The certificate for devices: gpg --export --armor {key} > release.asc"
+        )),
+        Subject::Head(head) => report.object("head", head).line(format!(
+            "Hold a log against it: op-dbus-stage audit verify --head {} --key CERTIFICATE",
+            path.display()
+        )),
+    };
     context.print(&report)?;
     Ok(Exit::Done)
 }
 
-/// The manifest's bytes. One that no device would read must not be signed.
-fn read(path: &Path) -> Result<(Vec<u8>, Manifest)> {
+/// The bytes to sign. A manifest that no device would read must not be signed.
+fn read(path: &Path) -> Result<(Vec<u8>, Subject)> {
     let bytes = files::read_bounded(path, manifest::MAX_LEN).map_err(|why| match why.kind() {
         io::ErrorKind::NotFound => Failure::new(
             Exit::Failure,
@@ -83,6 +109,9 @@ fn read(path: &Path) -> Result<(Vec<u8>, Manifest)> {
         ),
         _ => Failure::io(format_args!("{}: read", path.display()), why),
     })?;
+    if let Ok(head) = Head::parse(&bytes) {
+        return Ok((bytes, Subject::Head(head)));
+    }
     let manifest = Manifest::parse(&bytes).map_err(|why| {
         Failure::new(
             Exit::Verification,
@@ -91,7 +120,7 @@ fn read(path: &Path) -> Result<(Vec<u8>, Manifest)> {
             "sign the file that op-dbus-stage send wrote, as it is",
         )
     })?;
-    Ok((bytes, manifest))
+    Ok((bytes, Subject::Release(manifest.version)))
 }
 
 fn target(path: &Path) -> Result<PathBuf> {
