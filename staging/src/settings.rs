@@ -5,6 +5,7 @@
 //! must not keep a device from receiving the release that mends it.
 
 pub(crate) mod audit;
+pub(crate) mod metrics;
 pub(crate) mod prune;
 
 use std::io;

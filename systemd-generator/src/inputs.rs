@@ -4,11 +4,25 @@ use std::fs;
 use std::path::Path;
 
 use op_dbus_activator::activation::{Activation, Outcome, Source};
-use op_dbus_activator::config::{Config, ConfigError, Way};
+use op_dbus_activator::config::{Config, ConfigError, MAX_LEN, Way};
+use op_dbus_activator::files;
 use op_dbus_activator::layout::Layout;
 use op_dbus_bootstate::cmdline::CommandLine;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::plan::{Judging, Situation};
+
+/// Whether `[metrics]` is there. The section is op-dbus-stage's, and what is wrong
+/// with it told by its unit.
+fn has_metrics(layout: &Layout) -> bool {
+    #[derive(Deserialize)]
+    struct File {
+        metrics: Option<IgnoredAny>,
+    }
+    let text = files::read_text(&layout.config(), MAX_LEN).unwrap_or_default();
+    toml::from_str::<File>(&text).is_ok_and(|file| file.metrics.is_some())
+}
 
 /// Reads the host below `root`. None: nothing is to be emitted, because op-dbus
 /// is not configured, is configured beyond understanding, or was switched off.
@@ -64,6 +78,7 @@ pub fn read(root: &Path, notes: &mut Vec<String>) -> Option<Situation> {
         way,
         lower: config.mounts.lower,
         deadline_seconds: config.health.deadline_seconds,
+        has_metrics: has_metrics(&layout),
         active,
     })
 }

@@ -31,6 +31,8 @@ pub struct Situation {
     pub lower: PathBuf,
     /// Seconds after boot by which it must be blessed.
     pub deadline_seconds: u32,
+    /// Whether metrics are to be written.
+    pub has_metrics: bool,
     /// None: not (yet) activated, rescue, or failed.
     pub active: Option<Judging>,
 }
@@ -77,6 +79,11 @@ pub fn plan(situation: &Situation, found: &Units) -> Vec<Item> {
     // Hooks are told of every outcome, of a rescue above all.
     items.push(own("paths.target.wants", "op-dbus-notify.path"));
     items.push(own("multi-user.target.wants", "op-dbus-notify.service"));
+
+    // Also where nothing is active: that is what one wants to hear of most.
+    if situation.has_metrics {
+        items.push(own("multi-user.target.wants", "op-dbus-metrics.timer"));
+    }
 
     let Some(judging) = situation.active else {
         return items;

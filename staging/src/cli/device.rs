@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Overlay(Overlay),
     /// Tell what runs, what the next boot does, and what to do next
     Status(Status),
+    /// Print numbers for Prometheus, or write them where its node exporter reads them
+    Metrics(Metrics),
     /// Check or print the audit log
     #[command(subcommand)]
     Audit(Audit),
@@ -140,14 +142,14 @@ pub(crate) struct Condemn {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Rollback {
-#[derive(Debug, Args)]
 pub(crate) struct BootReport {
     /// After a boot that was cut short: how long to wait for a watchdog's driver, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=600))]
     pub(crate) watchdog_wait: u32,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
     /// A version of the store [default: the fallback version]
     pub(crate) version: Option<Version>,
     #[command(flatten)]
@@ -165,6 +167,13 @@ pub(crate) struct Status {
         value_parser = clap::value_parser!(u32).range(1..=86_400)
     )]
     pub(crate) watch: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Metrics {
+    /// Write the file that textfile in [metrics] names, instead of printing
+    #[arg(long)]
+    pub(crate) write: bool,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ mod cancel;
 mod check;
 mod condemn;
 mod generate;
+mod metrics;
 mod orderly_shutdown;
 mod overlay;
 mod pin;
@@ -56,8 +57,9 @@ fn on_device(context: &Context, command: &device::Command) -> Result<Exit> {
         Command::Unpin(args) => pin::unpin(context, &args.version),
         Command::Overlay(what) => overlay::run(context, what),
         Command::Status(args) => status::run(context, args),
+        Command::Metrics(args) => metrics::run(context, args),
         Command::Audit(args) => audit::run(context, args),
+        Command::BootReport(args) => boot_report::run(context, args),
         Command::OrderlyShutdown => orderly_shutdown::run(context),
     }
-        Command::BootReport(args) => boot_report::run(context, args),
 }

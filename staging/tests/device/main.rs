@@ -24,6 +24,7 @@ mod full;
 mod imported;
 mod input;
 mod keys;
+mod metrics;
 mod overlay;
 mod prepare;
 mod prune;

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use op_dbus_activator::activation::{Activation, Outcome, Source};
 use op_dbus_activator::identity::{self, Check};
 use op_dbus_activator::records::Records;
+use op_dbus_bootstate::audit::{AuditHead, Line};
 use op_dbus_bootstate::quarantine::Entry;
 use op_dbus_bootstate::record::Reason;
 use op_dbus_bootstate::store::{self, Copy, Loaded, Reading, Verdict};
@@ -66,6 +67,12 @@ pub(crate) struct Facts {
 
 /// Looks at everything.
 pub(crate) fn collect(context: &Context) -> Facts {
+    collect_with(context, |_, _| ())
+}
+
+/// Likewise, handing each line of the audit log, and the head with it, to `each`
+/// as it is verified.
+pub(crate) fn collect_with(context: &Context, each: impl FnMut(&Line, &AuditHead)) -> Facts {
     let mut facts = Facts {
         state: "unreadable",
         ..Facts::default()
@@ -91,7 +98,7 @@ pub(crate) fn collect(context: &Context) -> Facts {
     record(context, &mut facts);
     versions(context, &mut facts);
     pinned(context, &mut facts);
-    audit(context, &mut facts);
+    audit(context, &mut facts, each);
     history(context, &mut facts);
     facts
 }
@@ -259,10 +266,10 @@ fn pinned(context: &Context, facts: &mut Facts) {
     }
 }
 
-fn audit(context: &Context, facts: &mut Facts) {
+fn audit(context: &Context, facts: &mut Facts, each: impl FnMut(&Line, &AuditHead)) {
     let log = AuditLog::new(&context.layout);
     let anchor = facts.record.as_ref().map(|record| record.audit);
-    match log.read(anchor, |_| ()) {
+    match log.read_heads(anchor, each) {
         Ok(State::Sound { head, .. }) => facts.audit_lines = Some(head.length),
         Ok(State::Broken(why)) => facts.problems.push(format!("audit log: {why}")),
         Err(why) => facts

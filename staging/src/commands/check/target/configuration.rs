@@ -6,6 +6,7 @@ use crate::commands::check::host::Host;
 use crate::error::Exit;
 use crate::findings::Findings;
 use crate::settings::Settings;
+use crate::settings::metrics::Metrics;
 
 const SUBJECT: &str = "configuration";
 
@@ -18,6 +19,27 @@ pub(crate) struct Said {
     pub(crate) settings: Settings,
     /// The file's text.
     pub(crate) text: String,
+}
+
+/// `[metrics]`, and whether its file can be there.
+fn metrics(host: &Host, text: &str, findings: &mut Findings) {
+    let textfile = match Metrics::parse(text) {
+        Ok(metrics) => metrics.textfile,
+        // What no section can be read of has been told.
+        Err(_) if Settings::parse(text).is_err() => return,
+        Err(why) => {
+            let why = format!("{}: {why}", host.context.config_path().display());
+            return findings.error(Exit::Configuration, SUBJECT, why, "correct the file");
+        }
+    };
+    let dir = textfile.as_deref().and_then(std::path::Path::parent);
+    if let Some(dir) = dir.filter(|dir| !host.context.layout.host(dir).is_dir()) {
+        findings.warning(
+            SUBJECT,
+            format!("{}, where [metrics] writes, is no directory", dir.display()),
+            "make it, or install prometheus-node-exporter",
+        );
+    }
 }
 
 /// Reads it. None: nothing can be told of anything else.
@@ -60,6 +82,7 @@ pub(crate) fn check(host: &Host, findings: &mut Findings) -> Option<Said> {
             Settings::default()
         }
     };
+    metrics(host, &text, findings);
     if findings.problems().next().is_none() {
         findings.ok(SUBJECT, format!("{shown} is valid"));
         if config.health.units.is_empty() && config.health.bus_names.is_empty() {

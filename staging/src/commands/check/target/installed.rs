@@ -22,7 +22,7 @@ const PROGRAMS: [&str; 4] = [
 /// Where the units are.
 const UNITS_DIR: &str = "/usr/lib/systemd/system";
 /// The units, and what does not happen without them.
-const UNITS: [(&str, &str); 18] = [
+const UNITS: &[(&str, &str)] = &[
     ("op-dbus.target", "the version's services do not start"),
     ("op-dbus-health.service", "no version is judged"),
     ("op-dbus-bless.service", "no version becomes good"),
@@ -67,6 +67,8 @@ const UNITS: [(&str, &str); 18] = [
         "the version's directories are not made",
     ),
     ("op-dbus-prune.service", "old versions are not pruned"),
+    ("op-dbus-metrics.service", "metrics are not written"),
+    ("op-dbus-metrics.timer", "metrics tell of verdicts only"),
     (
         "op-dbus-activate.service",
         "the generator way activates nothing",
