@@ -34,6 +34,7 @@ mod prune_mounts;
 mod prune_sizes;
 mod receive;
 mod record;
+mod service;
 mod shared;
 mod status;
 mod streams;
