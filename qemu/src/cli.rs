@@ -68,8 +68,8 @@ enum Command {
     Boot(BootArguments),
     /// Play scenarios one after the other on a machine
     ///
-    /// A scenario is a name from `list`, or the path (with a slash) of a TOML
-    /// file of your own. To test your own release in CI:
+    /// A scenario is a name from `list`, one case of it as `name/case`, or the
+    /// path (with a slash) of a TOML file of your own. To test your own release in CI:
     ///
     ///   op-dbus-vm play ./upgrade.toml --on bookworm-dracut \
     ///       --releases ./releases --key ./signer.asc --set new=v2.0.0

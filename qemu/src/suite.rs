@@ -253,38 +253,35 @@ impl Lab {
 }
 
 impl Chosen {
-    /// A scenario of the catalogue, or of a file when `name` has a slash.
+    /// A scenario of the catalogue, `upgrade`, or one case of it,
+    /// `cut-stage/first-copy-flushed`; any other `name` with a slash is a file's.
     pub fn find(name: &str) -> Result<Self> {
-        let scenario = if name.contains('/') {
-            let path = Path::new(name);
-            Scenario::parse(name, &std::fs::read_to_string(path).at("read", path)?)?
-        } else {
-            catalogue::find(name)?
+        let case = name
+            .split_once('/')
+            .filter(|(scenario, _)| catalogue::names().any(|known| known == *scenario));
+        let (short, scenario) = match case {
+            Some((scenario, _)) => (scenario, catalogue::find(scenario)?),
+            None if name.contains('/') => {
+                let path = Path::new(name);
+                let text = std::fs::read_to_string(path).at("read", path)?;
+                let short = path.file_stem().and_then(|stem| stem.to_str());
+                (short.unwrap_or_default(), Scenario::parse(name, &text)?)
+            }
+            None => (name, catalogue::find(name)?),
         };
-        let short = Path::new(name).file_stem().unwrap_or_default();
         Ok(Self {
-            name: short.to_string_lossy().into_owned(),
+            name: short.to_owned(),
             scenario,
-            case: None,
+            case: case.map(|(_, case)| case.to_owned()),
             values: BTreeMap::new(),
         })
     }
 
-    /// A scenario of the catalogue, `upgrade`, or one case of it,
-    /// `cut-stage/first-copy-flushed`.
-    pub fn of_catalogue(title: &str) -> Result<Self> {
-        let (name, case) = match title.split_once('/') {
-            Some((name, case)) => (name, Some(case.to_owned())),
-            None => (title, None),
-        };
-        Ok(Self {
-            case,
-            ..Self::find(name)?
-        })
-    }
-
-    /// Each of its cases; the scenario itself when it has none.
+    /// Each of its cases; itself when it has none, or is one.
     pub fn cases(&self) -> Vec<Self> {
+        if self.case.is_some() {
+            return vec![self.clone()];
+        }
         let with = |case: Option<&str>| Self {
             case: case.map(str::to_owned),
             ..self.clone()
@@ -317,4 +314,19 @@ fn play_all(
     finally(player)?;
     player.finish()?;
     player.bench().remove_disks()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_is_named_after_its_scenario() {
+        let all = Chosen::find("condemned").unwrap();
+        assert!(all.case.is_none() && all.cases().len() > 1);
+        let one = Chosen::find("condemned/hangs").unwrap();
+        assert_eq!(one.title(), "condemned/hangs");
+        assert_eq!(one.cases().len(), 1);
+        assert!(Chosen::find("./nonesuch.toml").is_err());
+    }
 }
