@@ -8,6 +8,7 @@ use op_dbus_activator::config::{Config, ConfigError, MAX_LEN, Way};
 use op_dbus_activator::files;
 use op_dbus_activator::layout::Layout;
 use op_dbus_bootstate::cmdline::CommandLine;
+use op_dbus_health::settings::Settings;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -22,6 +23,17 @@ fn has_metrics(layout: &Layout) -> bool {
     }
     let text = files::read_text(&layout.config(), MAX_LEN).unwrap_or_default();
     toml::from_str::<File>(&text).is_ok_and(|file| file.metrics.is_some())
+}
+
+/// Whether `[[health.check]]` can be understood, which the activator does not ask.
+fn can_be_judged(layout: &Layout, notes: &mut Vec<String>) -> bool {
+    match Settings::load(&layout.config()) {
+        Ok(_) => true,
+        Err(mistake) => {
+            notes.push(format!("{mistake}; until then no health verdict"));
+            false
+        }
+    }
 }
 
 /// Reads the host below `root`. None: nothing is to be emitted, because op-dbus
@@ -51,9 +63,12 @@ pub fn read(root: &Path, notes: &mut Vec<String>) -> Option<Situation> {
             Way::Generator
         }
     };
+    // A mistake that only op-dbus-agent would stumble over: that it can't judge
+    // must not count against the version.
+    let judged = mistake.is_none() && can_be_judged(&layout, notes);
     let active = match Activation::read(&layout) {
         Ok(Some(activation)) => match (activation.outcome, activation.source) {
-            (Outcome::Activated, _) if mistake.is_some() => Some(Judging::Not),
+            (Outcome::Activated, _) if !judged => Some(Judging::Not),
             (Outcome::Activated, Source::Record) => Some(Judging::WithConsequences),
             (Outcome::Activated, Source::CommandLine) => Some(Judging::LookOnly),
             (Outcome::Rescue | Outcome::Off | Outcome::Failed, _) => None,
