@@ -7,6 +7,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -27,12 +28,18 @@ impl Manager {
         };
         OwnedObjectPath::try_from(path).map_err(|why| zbus::fdo::Error::Failed(why.to_string()))
     }
+
+    fn reload(&self) {}
 }
 
 /// Plays a unit.
+#[derive(Default)]
 struct Unit {
     load: &'static str,
     active: &'static str,
+    /// Whether it is another run at every look.
+    restarting: bool,
+    looks: AtomicU64,
 }
 
 #[zbus::interface(name = "org.freedesktop.systemd1.Unit")]
@@ -51,7 +58,11 @@ impl Unit {
     }
     #[zbus(property)]
     fn active_enter_timestamp_monotonic(&self) -> u64 {
-        7
+        if self.restarting {
+            self.looks.fetch_add(1, Ordering::Relaxed)
+        } else {
+            7
+        }
     }
     #[zbus(property)]
     fn job(&self) -> (u32, ObjectPath<'static>) {
@@ -112,13 +123,18 @@ impl Bus {
     }
 
     fn systemd(&self, active: &'static str) -> Connection {
+        self.systemd_with(Unit {
+            load: "loaded",
+            active,
+            ..Unit::default()
+        })
+    }
+
+    fn systemd_with(&self, demo: Unit) -> Connection {
         let missing = Unit {
             load: "not-found",
             active: "inactive",
-        };
-        let demo = Unit {
-            load: "loaded",
-            active,
+            ..Unit::default()
         };
         self.connect()
             .name("org.freedesktop.systemd1")
@@ -229,6 +245,63 @@ fn a_unit_that_stopped_is_not_waited_for() {
         "unhealthy: unit demo.service: stopped after it had run (exit-code)\n"
     );
     assert!(start.elapsed() < Duration::from_secs(2));
+}
+
+/// A service that dies and is started again, and is up whenever somebody looks.
+#[test]
+fn a_unit_that_restarts_in_a_loop_is_unhealthy() {
+    let Some(bus) = Bus::start() else { return };
+    let _systemd = bus.systemd_with(Unit {
+        load: "loaded",
+        active: "active",
+        restarting: true,
+        looks: AtomicU64::new(1),
+    });
+    let output = bus.health("units = [\"demo.service\"]");
+    assert_eq!(
+        said(&output),
+        "unhealthy: unit demo.service: restarted within the settle time, and there is no time for another\n"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_name_that_is_owned_and_does_not_answer_is_unhealthy() {
+    let Some(bus) = Bus::start() else { return };
+    // Nobody runs what would read and answer.
+    let builder = zbus::connection::Builder::address(bus.address.as_str())
+        .and_then(|it| it.name(NAME))
+        .unwrap();
+    let _stuck = zbus::block_on(builder.internal_executor(false).build()).unwrap();
+    let checks =
+        "[[health.check]]\nbus_name = \"org.opdbus.Demo\"\ntimeout_seconds = 1\nretries = 0";
+    let output = bus.health(checks);
+    assert_eq!(
+        said(&output),
+        "unhealthy: bus name org.opdbus.Demo: no answer within 1 s\n"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn an_owner_can_be_asked_something_of_its_own() {
+    let Some(bus) = Bus::start() else { return };
+    let _demo = bus
+        .connect()
+        .name(NAME)
+        .and_then(|it| it.serve_at("/demo", Manager))
+        .and_then(connection::Builder::build)
+        .unwrap();
+    let ask = |method: &str| {
+        bus.health(&format!(
+            "[[health.check]]\nbus_name = \"org.opdbus.Demo\"\n\
+             call = {{ path = \"/demo\", interface = \"org.freedesktop.systemd1.Manager\", method = \"{method}\" }}"
+        ))
+    };
+    assert_eq!(said(&ask("Reload")), "healthy: 1 check held for 1 s\n");
+    let output = ask("NoSuch");
+    assert!(said(&output).contains("unhealthy: bus name"), "{output:?}");
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]

@@ -15,14 +15,12 @@ pub fn lines(report: &Report, settle_seconds: u64) -> Vec<String> {
         (Verdict::Healthy, 0) => {
             lines.push("healthy: nothing to check; name units or checks in [health]".to_owned());
         }
-        (Verdict::Healthy, 1) => {
-            lines.push(format!("healthy: 1 check held for {settle_seconds} s"));
-        }
         (Verdict::Healthy, checks) => {
             // What is only wanted need not have held.
             let held = checks.saturating_sub(report.failures.len());
+            let plural = if held == 1 { "" } else { "s" };
             lines.push(format!(
-                "healthy: {held} checks held for {settle_seconds} s"
+                "healthy: {held} check{plural} held for {settle_seconds} s"
             ));
         }
         (Verdict::Unknown, _) => lines.push(match report.policy {

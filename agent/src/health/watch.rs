@@ -15,7 +15,7 @@ use super::judge::{Decision, Finding, Judge, Rule, Times};
 /// for what did not come, and killing a program takes a while.
 const MARGIN: Duration = Duration::from_secs(4);
 /// A thread's stack. Looking needs little, and there may be many.
-const STACK: usize = 256 * 1024;
+const STACK: usize = 512 * 1024;
 
 /// One try: looks at a subject, in bounded time if it can.
 pub type Look = Box<dyn FnMut() -> Finding + Send>;

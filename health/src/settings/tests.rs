@@ -1,4 +1,5 @@
 use super::*;
+use Kind::{Infrastructure as I, Required as R, Wanted as W};
 
 fn parse(health: &str) -> Result<Settings, String> {
     Settings::parse(&format!(
@@ -51,7 +52,6 @@ fn every_kind_is_read() {
         ]
     );
     let kinds: Vec<_> = found.checks.iter().map(|check| check.kind).collect();
-    use Kind::{Infrastructure as I, Required as R, Wanted as W};
     assert_eq!(kinds, [R, R, R, R, R, W, R, R, I, I, R]);
     assert_eq!(found.unknown, Policy::Condemn);
     assert_eq!(found.checks[2].retries, 0);
