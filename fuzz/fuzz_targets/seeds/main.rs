@@ -18,6 +18,7 @@ mod say;
 mod backup;
 mod brings;
 mod device;
+mod health;
 mod release;
 mod trust;
 
@@ -65,6 +66,7 @@ fn write(dir: Option<OsString>) -> io::Result<()> {
     backup::all(&corpus)?;
     brings::all(&corpus)?;
     device::all(&corpus)?;
+    health::all(&corpus)?;
     release::manifests(&corpus)?;
     release::chunks(&corpus)?;
     release::extents(&corpus)?;
