@@ -168,4 +168,26 @@ mod tests {
         let uneven = Error::failed(format!("x{}", "ä".repeat(5000)));
         assert_eq!(uneven.message().len(), MESSAGE_MAX - 1);
     }
+
+    #[test]
+    fn the_names_are_documented_by_their_codes() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/DBUS.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        for (code, name) in BY_CODE.iter().enumerate().skip(1) {
+            let name = name.strip_prefix(PREFIX).unwrap();
+            let row = format!("\n| `{name}` | {code} |");
+            assert!(text.contains(&row), "{row}");
+        }
+        for error in [
+            Error::busy(""),
+            Error::interrupted(""),
+            Error::nothing_to_interrupt(),
+            Error::denied(""),
+            Error::needs_interaction(),
+            Error::too_many(),
+        ] {
+            let word = error.name().rsplit('.').next().unwrap();
+            assert!(text.contains(&format!("{word}`")), "{word}");
+        }
+    }
 }
