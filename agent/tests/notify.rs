@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use op_dbus_calls::{Unsynced, trace};
 use tempfile::TempDir;
 
 /// `op-dbus-stage audit log` over the lines in a file.
@@ -91,9 +92,11 @@ impl Host {
         fs::write(self.path("lines"), text).unwrap();
     }
 
-    fn run(&self) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_op-dbus-agent"))
-            .args(["notify", "--no-refresh", "--limit-ms=20000"])
+    fn command(&self, limit_ms: u32) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_op-dbus-agent"));
+        command
+            .args(["notify", "--no-refresh"])
+            .arg(format!("--limit-ms={limit_ms}"))
             .arg("--store")
             .arg(self.path("store"))
             .arg("--run")
@@ -101,9 +104,12 @@ impl Host {
             .arg("--hooks")
             .arg(self.path("hooks.d"))
             .arg("--stage")
-            .arg(self.path("stage"))
-            .output()
-            .unwrap()
+            .arg(self.path("stage"));
+        command
+    }
+
+    fn run(&self) -> Output {
+        self.command(20_000).output().unwrap()
     }
 
     /// Runs it well; what it said on standard error.
@@ -199,6 +205,26 @@ fn what_was_not_remembered_is_told_again() {
 }
 
 #[test]
+fn a_power_cut_after_the_run_has_nothing_told_again() {
+    let Some(host) = Host::new() else { return };
+    host.told();
+    host.log(&[FIRST, STAGED, (3, "pruned", "")]);
+    let traced = trace(&mut host.command(20_000));
+    assert_eq!(traced.code, 0, "{}", traced.stderr);
+    let mut unsynced = Unsynced::new(&host.path("store"));
+    let cursor = host.path("store/audit/notified");
+    let mut written = 0;
+    for call in &traced.calls {
+        unsynced.follow(call);
+        written += usize::from(call.other.as_ref() == Some(&cursor));
+    }
+    // Of the event, and of the end.
+    assert_eq!(written, 2, "{:#?}", traced.calls);
+    let rest: Vec<_> = unsynced.below("audit").collect();
+    assert!(rest.is_empty(), "{rest:?}: {:#?}", traced.calls);
+}
+
+#[test]
 fn the_cursor_moves_with_each_event() {
     let Some(host) = Host::new() else { return };
     host.told();
@@ -268,19 +294,9 @@ fn a_hook_that_fails_or_hangs_does_not_hold_up_the_others() {
     host.executable("hooks.d/2-hangs", "#!/bin/sh\ntrap '' TERM\nsleep 1000\n");
     host.hook("3-works", "");
     host.log(&[FIRST, STAGED, BLESSED, (4, "staged", "rollback")]);
-    let output = Command::new(env!("CARGO_BIN_EXE_op-dbus-agent"))
-        // Short for the one that hangs; the others need less even when it is busy,
-        // and what they wrote down is there before they end.
-        .args(["notify", "--no-refresh", "--limit-ms=5000", "--store"])
-        .arg(host.path("store"))
-        .arg("--run")
-        .arg(host.path("run"))
-        .arg("--hooks")
-        .arg(host.path("hooks.d"))
-        .arg("--stage")
-        .arg(host.path("stage"))
-        .output()
-        .unwrap();
+    // Short for the one that hangs; the others need less even on a busy machine,
+    // and what they wrote down is there before they end.
+    let output = host.command(5000).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{said}");
     let told = host.heard();
