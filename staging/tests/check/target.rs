@@ -195,6 +195,31 @@ fn a_configuration_with_a_mistake_is_told_and_the_rest_is_looked_at() {
 }
 
 #[test]
+fn a_mistake_in_a_health_check_is_told_in_its_line() {
+    let Some(device) = fit() else { return };
+    let config = device.layout.config();
+    let text = fs::read_to_string(&config).unwrap();
+    // What is only for the agent does not keep the device from booting, so this
+    // is the place to hear of it.
+    fs::write(
+        &config,
+        format!("{text}\n[[health.check]]\ntcp = \"web:80\"\n"),
+    )
+    .unwrap();
+    rebuild(&device);
+    check(&device, &["target"]).only(3, "configuration", "\"web:80\" must be an IP address");
+    device.run(&["prepare"]).failed(3, "must be an IP address");
+    fs::write(
+        &config,
+        format!("{text}\n[[health.check]]\ntcp = \"127.0.0.1:80\"\n")
+            .replace("units = [\"app.service\"]", ""),
+    )
+    .unwrap();
+    rebuild(&device);
+    check(&device, &["target"]).healthy();
+}
+
+#[test]
 fn a_record_that_is_damaged_is_told() {
     let Some(device) = fit() else { return };
     let copy = |number: u8| device.store(&format!("boot/record.{number}"));

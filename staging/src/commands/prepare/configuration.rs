@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use op_dbus_activator::config::{Config, Device, Link, Mounts, Way};
+use op_dbus_activator::config::{Config, ConfigError, Device, Link, Mounts, Way};
 use op_dbus_activator::files::{self, Durable};
+use op_dbus_health::settings::Settings as Health;
 
 use super::device::FileSystem;
 use super::{Made, make_dir, way};
@@ -17,7 +18,17 @@ pub(crate) fn existing(context: &Context) -> Result<Option<Config>> {
     if context.config_path().symlink_metadata().is_err() {
         return Ok(None);
     }
-    context.config().map(Some)
+    let config = context.config()?;
+    if let Err(ConfigError::Invalid { path, why }) = Health::load(context.config_path()) {
+        let remedy = "correct the file";
+        return Err(Failure::new(
+            Exit::Configuration,
+            path.display(),
+            why,
+            remedy,
+        ));
+    }
+    Ok(Some(config))
 }
 
 /// The configuration to go by, and its text if it is to be written.

@@ -76,6 +76,7 @@ impl Configuration {
         };
         Config::parse(&new)
             .and_then(|_| Settings::parse(&new))
+            .and_then(|_| op_dbus_health::settings::Settings::parse(&new))
             .map_err(|why| refuse(&why))?;
         let is_same = old.as_deref() == Some(new.as_bytes());
         Ok(if is_same {

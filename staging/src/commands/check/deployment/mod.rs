@@ -23,6 +23,9 @@ use op_dbus_activator::records::Records;
 use op_dbus_bootstate::store;
 use op_dbus_bootstate::transition::Running;
 use op_dbus_bootstate::{Deployment, Record, Version};
+use op_dbus_health::settings::Settings as Health;
+use op_dbus_health::subject::Subject;
+use op_dbus_health::verdict::Kind;
 use serde_json::json;
 
 use super::host::Host;
@@ -46,10 +49,29 @@ struct Case {
     activation: Option<Activation>,
 }
 
+/// Units and names that `[[health.check]]` asks for decide like those that are
+/// only listed. Of a mistake there, check target tells.
+fn add_checked(context: &Context, config: &mut Config) {
+    let Ok(health) = Health::load(context.config_path()) else {
+        return;
+    };
+    for check in health.checks {
+        let (list, name) = match (check.kind, check.subject) {
+            (Kind::Required, Subject::Unit(name)) => (&mut config.health.units, name),
+            (Kind::Required, Subject::BusName { name, .. }) => (&mut config.health.bus_names, name),
+            _ => continue,
+        };
+        if !list.contains(&name) {
+            list.push(name);
+        }
+    }
+}
+
 /// Runs the command.
 pub(crate) fn run(context: &Context, args: &cli::Deployment) -> Result<Exit> {
     Context::require_root()?;
-    let config = context.config()?;
+    let mut config = context.config()?;
+    add_checked(context, &mut config);
     context.require_store()?;
     let host = Host::new(context);
     let record = store::load(&mut Records::new(&context.layout))

@@ -2,6 +2,8 @@
 
 use op_dbus_activator::config::{Config, MAX_LEN};
 
+use op_dbus_health::settings::Settings as Health;
+
 use crate::commands::check::host::Host;
 use crate::error::Exit;
 use crate::findings::Findings;
@@ -70,6 +72,17 @@ pub(crate) fn check(host: &Host, findings: &mut Findings) -> Option<Said> {
             Config::load_for_boot(path).ok()?.0
         }
     };
+    // What the activator leaves to op-dbus-agent. A mistake that it found itself
+    // has been told.
+    let health = Health::parse(&text);
+    if let (Err(why), true) = (&health, Config::parse(&text).is_ok()) {
+        findings.error(
+            Exit::Configuration,
+            SUBJECT,
+            format!("{shown}: {why}; until it is corrected, no version is judged"),
+            "correct the file, then: op-dbus-agent health --check-config",
+        );
+    }
     let settings = match Settings::parse(&text) {
         Ok(settings) => settings,
         Err(why) => {
@@ -85,10 +98,10 @@ pub(crate) fn check(host: &Host, findings: &mut Findings) -> Option<Said> {
     metrics(host, &text, findings);
     if findings.problems().next().is_none() {
         findings.ok(SUBJECT, format!("{shown} is valid"));
-        if config.health.units.is_empty() && config.health.bus_names.is_empty() {
+        if health.is_ok_and(|health| health.checks.is_empty()) {
             findings.warning(
                 SUBJECT,
-                "[health] names neither units nor bus names: every version that starts is judged healthy",
+                "[health] names neither units nor bus names nor checks: every version that starts is judged healthy",
                 format!("name what must run in [health] of {shown}"),
             );
         }
