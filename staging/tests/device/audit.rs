@@ -16,6 +16,25 @@ fn staged(device: &Device) -> String {
 }
 
 #[test]
+fn the_log_is_read_in_batches_without_a_gap() {
+    let Some(device) = Device::new() else { return };
+    let whole = staged(&device).lines().count() as u64;
+    assert!(whole > 3);
+    let mut numbers = Vec::new();
+    loop {
+        let after = numbers.last().copied().unwrap_or(0).to_string();
+        let batch = device.json(&["audit", "log", "--after", &after, "--first", "2"]);
+        let lines = batch["lines"].as_array().unwrap();
+        assert!(lines.len() <= 2);
+        numbers.extend(lines.iter().map(|line| line["n"].as_u64().unwrap()));
+        if lines.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(numbers, (1..=whole).collect::<Vec<_>>());
+}
+
+#[test]
 fn an_edited_line_shows() {
     let Some(device) = Device::new() else { return };
     let log = staged(&device);
