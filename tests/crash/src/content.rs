@@ -112,11 +112,6 @@ impl Content {
         (self.table.len() * BLOCK) as u64
     }
 
-    /// Whether a number is of a page that only this disk has.
-    pub(crate) fn is_own(&self, id: PageId) -> bool {
-        id.0 as usize >= self.pool.end()
-    }
-
     pub(crate) fn page(&self, id: PageId) -> &Page {
         match (id.0 as usize).checked_sub(self.pool.end()) {
             Some(index) => &self.own[index],
@@ -145,27 +140,6 @@ impl Content {
             let id = self.pool.end() + self.own.len();
             self.own.push(page);
             self.table[block] = PageId(u32::try_from(id).expect("16 TiB of pages"));
-        }
-    }
-
-    /// Reads from any offset in bytes. Behind the end are zeros.
-    pub(crate) fn read(&self, offset: u64, to: &mut [u8]) {
-        read(&self.table, |id| self.page(id), offset, to);
-    }
-
-    /// Writes at any offset in bytes. What lies behind the end is ignored.
-    pub(crate) fn write(&mut self, offset: u64, mut from: &[u8]) {
-        let mut offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        while !from.is_empty() && offset / BLOCK < self.table.len() {
-            let within = offset % BLOCK;
-            let length = from.len().min(BLOCK - within);
-            let (piece, rest) = from.split_at(length);
-            let block = offset / BLOCK;
-            let mut page = Box::new(*self.page(self.table[block]));
-            page[within..within + length].copy_from_slice(piece);
-            self.put_own(block, page);
-            offset += length;
-            from = rest;
         }
     }
 

@@ -1,6 +1,7 @@
 //! Exploring many states, in an order that is shuffled by the seed: a run that is
-//! ended early has seen a sample of the whole story. Which worker looks at which
-//! state is settled beforehand, too. What they find is put together.
+//! ended early has seen a sample of the whole story. Within a batch they go
+//! forwards, as it takes time to go far. Which worker looks at which state is
+//! settled beforehand, too. What they find is put together.
 
 mod process;
 
@@ -124,7 +125,12 @@ pub fn explore(
     })
 }
 
-/// So many states, of all kinds: prefixes alone may be more. Shuffled.
+/// States of the whole story that are looked at from its beginning to its end:
+/// the next one of a worker differs little from the one before.
+const BATCH: usize = 256;
+
+/// So many states, of all kinds: prefixes alone may be more. Shuffled, and each
+/// batch sorted.
 fn chosen(log: &Log, seed: u64, count: usize) -> Vec<State> {
     let all = states::enumerate(log, seed, count.max(2 * log.entries.len()));
     let first = usize::try_from(seed).unwrap_or(0) % all.len().max(1);
@@ -135,6 +141,9 @@ fn chosen(log: &Log, seed: u64, count: usize) -> Vec<State> {
     // Fisher and Yates: each place gets one of those that no later place has.
     for last in (1..states.len()).rev() {
         states.swap(last, chance.below(last + 1));
+    }
+    for batch in states.chunks_mut(BATCH) {
+        batch.sort_unstable();
     }
     states
 }

@@ -1,12 +1,13 @@
 //! The content of a disk, without the blocks that were never written.
 
+use std::borrow::Borrow;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::content::{BLOCK, Content, Known, Page, PageId, Pool};
+use crate::content::{BLOCK, Known, Page, PageId, Pool};
 
 /// The content of a disk. Blocks that are all zeros take no memory, and clones
 /// share the others.
@@ -48,7 +49,10 @@ impl Image {
 
     /// Writes it as a plain, sparse file.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        write(&Content::new(self.pool.clone(), self.table.clone()), path)
+        let blocks = self.table.iter().enumerate();
+        let blocks = blocks.filter(|(_, id)| **id != PageId::ZERO);
+        let blocks = blocks.map(|(block, id)| (block, self.pool.page(*id)));
+        write_blocks(self.size(), blocks, path)
     }
 
     /// Size in bytes.
@@ -71,14 +75,16 @@ impl PartialEq for Image {
 
 impl Eq for Image {}
 
-/// Writes a disk as a plain, sparse file.
-pub(crate) fn write(content: &Content, path: &Path) -> io::Result<()> {
+/// Writes blocks as a plain, sparse file of this size in bytes.
+pub(crate) fn write_blocks<P: Borrow<Page>>(
+    size: u64,
+    blocks: impl Iterator<Item = (usize, P)>,
+    path: &Path,
+) -> io::Result<()> {
     let file = File::create(path)?;
-    file.set_len(content.size())?;
-    for (block, id) in content.table.iter().enumerate() {
-        if *id != PageId::ZERO {
-            file.write_all_at(content.page(*id), (block * BLOCK) as u64)?;
-        }
+    file.set_len(size)?;
+    for (block, page) in blocks {
+        file.write_all_at(page.borrow(), (block * BLOCK) as u64)?;
     }
     Ok(())
 }

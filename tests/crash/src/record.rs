@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::disk::{Access, Disk};
+use crate::disk::Disk;
 use crate::server::Medium;
 use crate::{Image, Log, Mark, Tape};
 
@@ -19,7 +19,7 @@ pub struct Recorder {
 impl Recorder {
     /// A device with this content. Needs root.
     pub fn new(base: Image) -> io::Result<Self> {
-        let disk = Disk::new(Tape::new(base), "op-dbus-crash record", Access::Direct)?;
+        let disk = Disk::new(Tape::new(base), "op-dbus-crash record")?;
         Ok(Self { disk })
     }
 

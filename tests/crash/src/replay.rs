@@ -1,20 +1,18 @@
-//! Presents what power cuts left, one after the other, on a block device.
+//! Presents what power cuts left, one after the other, on a block device: a loop
+//! device on a file in memory, so that a mount asks nobody but the kernel.
 //!
-//! Between two states only a few blocks differ, and what a mount writes comes
-//! through to us. So the kernel may keep what it has cached of the disk, but for
-//! the blocks that it wrote or that differ: these it is told to forget. A mount
-//! then asks us for next to nothing. The buffer cache of the block device itself
-//! is dropped whole; Btrfs has only superblocks in it.
+//! Nobody tells what a mount wrote. Before the next state every block that takes
+//! memory is compared with what it has to be, which is cheaper than to hear of
+//! every request; what differs is written, and what has to be zeros is given back.
 
 use std::io;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::content::{BLOCK, Content, PageId};
-use crate::disk::{Access, Disk};
+use crate::content::{Content, PageId};
+use crate::device::Device;
+use crate::memory::Memory;
 use crate::moment::Walker;
-use crate::server::Medium;
 use crate::{Log, State, image};
 
 /// A block device that holds one state after the other. One for each worker;
@@ -22,9 +20,10 @@ use crate::{Log, State, image};
 #[derive(Debug)]
 pub struct Replayer {
     walker: Walker,
-    disk: Disk<Scratch>,
-    /// What the kernel may have in its cache.
-    cached: Vec<PageId>,
+    /// What the device has to hold.
+    content: Content,
+    memory: Memory,
+    device: Device,
 }
 
 impl Replayer {
@@ -32,115 +31,73 @@ impl Replayer {
     /// Needs root.
     pub fn new(log: Arc<Log>, name: &str) -> io::Result<Self> {
         let content = Content::new(log.base.pool.clone(), log.base.table.clone());
-        let cached = log.base.table.clone();
-        let requests = Requests::default();
-        let disk = Disk::new(Scratch { content, requests }, name, Access::Cached)?;
-        let walker = Walker::new(log);
+        // Whose it is, should somebody wonder about the device.
+        let name = format!("{name} {}", std::process::id()).replace('/', "-");
+        let mut memory = Memory::new(content.table.len(), &name)?;
+        fill(&mut memory, &content)?;
         Ok(Self {
-            walker,
-            disk,
-            cached,
+            walker: Walker::new(log),
+            content,
+            device: Device::on(memory.file(), false)?,
+            memory,
         })
     }
 
     /// The device with this state on it. What was written to it since the last
     /// call is forgotten; nothing of it may be mounted any more.
     pub fn present(&mut self, state: &State) -> io::Result<&Path> {
-        self.disk.wait_until_free()?;
-        let outdated = {
-            let mut medium = self.disk.medium();
-            medium.requests = Requests::default();
-            let content = &mut medium.content;
-            self.cached.clone_from(&content.table);
-            self.walker
-                .show(state, content)
-                .map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
-            differences(&self.cached, content)
-        };
-        self.disk.forget(outdated)?;
-        Ok(self.disk.node())
-    }
-
-    /// What the mount of this state has asked for so far.
-    pub fn requests(&self) -> Requests {
-        self.disk.medium().requests
+        self.device.wait_until_free()?;
+        self.walker
+            .show(state, &mut self.content)
+            .map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
+        fill(&mut self.memory, &self.content)?;
+        self.device.forget_buffers()?;
+        Ok(self.device.node())
     }
 
     /// The device.
     pub fn node(&self) -> &Path {
-        self.disk.node()
+        self.device.node()
     }
 
     /// Writes what the device holds now, with all that was written since
-    /// [`Replayer::present`], as a plain sparse file.
+    /// [`Replayer::present`], as a plain sparse file. Nothing of it may be mounted.
     pub fn image_to(&self, path: &Path) -> io::Result<()> {
-        image::write(&self.disk.medium().content, path)
+        let end = self.content.table.len();
+        let (mut held, mut from) = (Vec::new(), 0);
+        while let Some(range) = self.memory.held(&(from..end))? {
+            from = range.end;
+            held.extend(range);
+        }
+        let pages = held.iter().map(|&block| (block, self.memory.block(block)));
+        image::write_blocks(self.content.size(), pages, path)
     }
 
     /// Ends the device; fails while it is mounted.
     pub fn close(mut self) -> io::Result<()> {
-        self.disk.close()
+        self.device.close()
     }
 }
 
-/// Where the disk no longer holds what it did, in bytes.
-fn differences(before: &[PageId], content: &Content) -> Vec<Range<u64>> {
-    let mut pieces: Vec<Range<u64>> = Vec::new();
-    for (block, (before, now)) in before.iter().zip(&content.table).enumerate() {
-        // Numbers of pages of its own are given out anew for every state.
-        if before == now && !content.is_own(*now) {
+/// Makes a file hold a content, whatever it holds.
+fn fill(memory: &mut Memory, content: &Content) -> io::Result<()> {
+    let zero = |id: &PageId| *id == PageId::ZERO;
+    let mut first = 0;
+    for alike in content.table.chunk_by(|one, next| zero(one) == zero(next)) {
+        let blocks = first..first + alike.len();
+        first = blocks.end;
+        if alike.first().is_some_and(zero) {
+            if memory.held(&blocks)?.is_some() {
+                memory.clear(&blocks)?;
+            }
             continue;
         }
-        let start = (block * BLOCK) as u64;
-        let end = start + BLOCK as u64;
-        match pieces.last_mut() {
-            Some(last) if last.end == start => last.end = end,
-            _ => pieces.push(start..end),
+        for (block, id) in blocks.zip(alike) {
+            let page = content.page(*id);
+            if !memory.is(block, page) {
+                memory.put(block, page);
+            }
         }
     }
-    pieces
-}
-
-/// The medium of a replayer: what is written to it stays until the next state.
-#[derive(Debug)]
-struct Scratch {
-    content: Content,
-    requests: Requests,
-}
-
-/// What reached a replayer's disk since the last state was presented.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Requests {
-    /// Reads that the page cache did not answer.
-    pub reads: u64,
-    /// What they read, in bytes.
-    pub read: u64,
-    /// Writes.
-    pub writes: u64,
-    /// What they wrote, in bytes.
-    pub written: u64,
-    /// Flushes.
-    pub flushes: u64,
-}
-
-impl Medium for Scratch {
-    fn size(&self) -> u64 {
-        self.content.size()
-    }
-
-    fn read(&mut self, offset: u64, to: &mut [u8]) {
-        self.requests.reads += 1;
-        self.requests.read += to.len() as u64;
-        self.content.read(offset, to);
-    }
-
-    fn write(&mut self, offset: u64, from: &[u8]) {
-        self.requests.writes += 1;
-        self.requests.written += from.len() as u64;
-        self.content.write(offset, from);
-    }
-
-    fn flush(&mut self) {
-        self.requests.flushes += 1;
-    }
+    Ok(())
 }

@@ -21,17 +21,16 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::ops::Range;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
 use fuser::{
     Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, Notifier, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry,
-    ReplyOpen, ReplyWrite, ReplyXattr, Request, Session, SessionACL, WriteFlags,
+    KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyWrite, ReplyXattr, Request, Session, SessionACL, WriteFlags,
 };
 use nix::sys::socket;
 use rustix::fs::{Mode, OFlags};
@@ -69,14 +68,7 @@ pub(crate) fn lock<M>(medium: &Mutex<M>) -> MutexGuard<'_, M> {
 /// The serving threads.
 #[derive(Debug)]
 pub(crate) struct Server {
-    forget: Sender<Forget>,
     ended: Receiver<io::Result<()>>,
-}
-
-/// Pieces of the file, in bytes, that the kernel is to drop from its cache.
-struct Forget {
-    pieces: Vec<Range<u64>>,
-    done: Sender<io::Result<()>>,
 }
 
 impl Server {
@@ -88,15 +80,14 @@ impl Server {
             None,
             socket::SockFlag::SOCK_CLOEXEC,
         )?;
-        let (forget, forgets) = channel();
         let (end, ended) = channel();
         thread::Builder::new()
             .name("crash-disk".into())
             .spawn(move || {
                 // Nobody listens any more once the disk was dropped.
-                let _ = end.send(serve(medium, &theirs, forgets));
+                let _ = end.send(serve(medium, &theirs));
             })?;
-        let server = Self { forget, ended };
+        let server = Self { ended };
         let Some(mount) = receive(&ours)? else {
             let ended = server.ended.recv_timeout(Duration::from_secs(5));
             let error = match ended {
@@ -110,21 +101,8 @@ impl Server {
         Ok((server, file.into()))
     }
 
-    /// Makes the kernel drop what it has cached of these pieces of the file.
-    ///
-    /// Nothing may read them meanwhile: this waits for reads, without end.
-    pub(crate) fn forget(&self, pieces: Vec<Range<u64>>) -> io::Result<()> {
-        let (done, answer) = channel();
-        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-        self.forget
-            .send(Forget { pieces, done })
-            .map_err(|_| gone())?;
-        answer.recv().map_err(|_| gone())?
-    }
-
     /// Waits for the end of the file system, which comes with its last user.
     pub(crate) fn join(self, limit: Duration) -> io::Result<()> {
-        drop(self.forget);
         self.ended
             .recv_timeout(limit)
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
@@ -132,11 +110,7 @@ impl Server {
 }
 
 /// On a thread of its own: mounts, hands the mount over and serves.
-fn serve<M: Medium>(
-    medium: Arc<Mutex<M>>,
-    socket: &OwnedFd,
-    forgets: Receiver<Forget>,
-) -> io::Result<()> {
+fn serve<M: Medium>(medium: Arc<Mutex<M>>, socket: &OwnedFd) -> io::Result<()> {
     // Both need privileges that root has; where they are missing, the disk works
     // all the same while memory lasts.
     let _ = rustix::process::configure_io_flusher_behavior(true);
@@ -165,10 +139,6 @@ fn serve<M: Medium>(
         SessionACL::Owner,
         fuser::Config::default(),
     )?;
-    let notifier = session.notifier();
-    thread::Builder::new()
-        .name("crash-forget".into())
-        .spawn(move || forget_on_demand(&notifier, &forgets))?;
     send(socket, &mount)?;
     drop((mount, filesystem));
     match session.run() {
@@ -176,18 +146,6 @@ fn serve<M: Medium>(
         // (fuse_dev_do_read()); without one, fuser tells of a regular end.
         Err(why) if why.kind() == io::ErrorKind::ConnectionAborted => Ok(()),
         ended => ended,
-    }
-}
-
-fn forget_on_demand(notifier: &Notifier, forgets: &Receiver<Forget>) {
-    for Forget { pieces, done } in forgets {
-        let forget = |piece: &Range<u64>| {
-            // Lengths of a disk fit.
-            let offset = i64::try_from(piece.start).unwrap_or(i64::MAX);
-            let length = i64::try_from(piece.end - piece.start).unwrap_or(i64::MAX);
-            notifier.inval_inode(FILE, offset, length)
-        };
-        let _ = done.send(pieces.iter().try_for_each(forget));
     }
 }
 

@@ -27,14 +27,19 @@ fn a_seed_gives_one_order() {
 }
 
 #[test]
-fn the_first_few_are_from_all_over_the_log() {
-    let log = log(1000);
+fn every_batch_is_from_all_over_the_log() {
+    let log = log(3000);
     let end = log.entries.len();
-    let states = chosen(&log, 1, 500);
-    for part in 0..4 {
-        let here = |state: &&State| state.position * 4 / (end + 1) == part;
-        // 15 are to be expected.
-        let found = states.iter().take(60).filter(here).count();
-        assert!((5..30).contains(&found), "{found} in quarter {part}");
+    let states = chosen(&log, 1, 2000);
+    for batch in states.chunks_exact(BATCH) {
+        // Forwards, so that one differs little from the next.
+        assert!(batch.is_sorted());
+        for part in 0..4 {
+            let here = |state: &&State| state.position * 4 / (end + 1) == part;
+            let found = batch.iter().filter(here).count();
+            let wanted = BATCH / 6..BATCH / 3;
+            assert!(wanted.contains(&found), "{found} in quarter {part}");
+        }
     }
+    assert!(!states.is_sorted());
 }

@@ -120,13 +120,13 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
 }
 
 fn first(golden: &Path) -> std::io::Result<()> {
-    fs::write(golden.join("bin/app"), noise(1, 300_000))?;
+    fs::write(golden.join("bin/app"), noise(1, 200_000))?;
     fs::write(golden.join("bin/tool"), noise(2, 64 << 10))?;
     for program in ["bin/app", "bin/tool"] {
         fs::set_permissions(golden.join(program), fs::Permissions::from_mode(0o755))?;
     }
     symlink("app", golden.join("bin/alias"))?;
-    fs::write(golden.join("lib/libapp.so"), noise(3, 1 << 20))?;
+    fs::write(golden.join("lib/libapp.so"), noise(3, 256 << 10))?;
     fs::write(
         golden.join("lib/systemd/system/app.service"),
         "[Service]\nExecStart=/usr/local/op-dbus/bin/app\n",
@@ -145,15 +145,15 @@ fn second(golden: &Path) -> std::io::Result<()> {
     let library = fs::File::options()
         .write(true)
         .open(golden.join("lib/libapp.so"))?;
-    library.write_all_at(&noise(4, 128 << 10), 256 << 10)?;
+    library.write_all_at(&noise(4, 32 << 10), 64 << 10)?;
     let data = |number: u32| golden.join(format!("share/app/data.{number}"));
     fs::remove_file(data(1))?;
     fs::rename(data(9), data(10))?;
-    fs::write(data(11), noise(5, 200_000))
+    fs::write(data(11), noise(5, 60_000))
 }
 
 fn third(golden: &Path) -> std::io::Result<()> {
-    fs::write(golden.join("bin/app"), noise(6, 310_000))?;
+    fs::write(golden.join("bin/app"), noise(6, 210_000))?;
     fs::write(golden.join("share/app/data.12"), noise(7, 70_000))
 }
 
@@ -162,7 +162,7 @@ fn fourth(golden: &Path) -> std::io::Result<()> {
 }
 
 fn fifth(golden: &Path) -> std::io::Result<()> {
-    fs::write(golden.join("share/app/data.13"), noise(9, 150_000))
+    fs::write(golden.join("share/app/data.13"), noise(9, 50_000))
 }
 
 /// A mounted image; unmounted when it is dropped.
