@@ -2,6 +2,7 @@
 //! whatever the health check said of it.
 
 use std::process::Command;
+use std::time::Duration;
 
 use op_dbus_bootstate::record::Next;
 use op_dbus_bootstate::transition::{self, Running};
@@ -10,11 +11,14 @@ use super::running::{self, ThisBoot};
 use crate::cli::device as cli;
 use crate::context::{Context, Report};
 use crate::error::{Exit, Failure, Result};
+use crate::limited;
 use crate::session::Session;
 use crate::verdict::{self, Policy, Verdict};
 
 /// Respects who inhibits a shutdown, for a while, and reboots.
 const REBOOT_UNIT: &str = "op-dbus-reboot.service";
+/// For systemd to say in which state it is.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The reason of a run without `--reason`, by hand …
 const BY_HAND: &str = "judged unhealthy";
 /// … and after a health check that said nothing that counts.
@@ -85,10 +89,21 @@ fn ask(context: &Context, args: &cli::Condemn, running: &Running) -> Ask {
             Some(reason) => Ask::Condemn(reason.clone()),
             None => Ask::Leave(format!("there is no verdict: {why}")),
         },
+        // Stopped so early that it could not say so.
+        Verdict::Healthy | Verdict::Silent if args.reason.is_none() && is_shutting_down() => {
+            Ask::Leave("there is no verdict, and the host shuts down".to_owned())
+        }
         // A check that said "healthy" and failed all the same, or a boot that
         // was not blessed in spite of it: nothing was said of what is wrong.
         Verdict::Healthy | Verdict::Silent => Ask::Condemn(given(SILENT)),
     }
+}
+
+/// Without an answer it does not: then there is nobody to shut it down either.
+fn is_shutting_down() -> bool {
+    let mut command = Command::new("systemctl");
+    limited::said(command.arg("is-system-running"), PATIENCE)
+        .is_ok_and(|said| said.text.trim() == "stopping")
 }
 
 fn condemn(context: &Context, running: &Running, reason: &str) -> Result<(Report, Next)> {

@@ -48,7 +48,11 @@ fn judged(device: &Device, more: &[&str]) -> (Value, String) {
     let bin = device.path("bin");
     let _ = fs::remove_file(&asked);
     fs::create_dir_all(&bin).unwrap();
-    let text = format!("#!/bin/sh\necho \"$@\" >> {}\n", asked.display());
+    let text = format!(
+        "#!/bin/sh\nif [ \"$1\" = is-system-running ]; then cat {}; exit 1; fi\necho \"$@\" >> {}\n",
+        device.path("state").display(),
+        asked.display()
+    );
     fs::write(bin.join("systemctl"), text).unwrap();
     sh("chmod", &["755", bin.join("systemctl").to_str().unwrap()]);
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
@@ -145,6 +149,22 @@ fn a_check_that_was_stopped_condemns_nothing() {
     let (result, asked) = judged(&device, &["--reason", "not blessed in time"]);
     assert_eq!(result["result"], "condemned");
     assert_eq!(asked, REBOOT);
+}
+
+/// Before it could listen for signals.
+#[test]
+fn a_check_that_a_shutdown_stopped_early_condemns_nothing() {
+    let Some(device) = on_trial() else { return };
+    let before = device.record();
+    fs::write(device.path("state"), "stopping\n").unwrap();
+    let (result, asked) = judged(&device, &[]);
+    assert_eq!(result["result"], "nothing-to-do");
+    assert_eq!(asked, "");
+    assert_eq!(device.record(), before);
+    // One that has crashed is another matter.
+    fs::write(device.path("state"), "degraded\n").unwrap();
+    let (result, _) = judged(&device, &[]);
+    assert_eq!(result["result"], "condemned");
 }
 
 #[test]
