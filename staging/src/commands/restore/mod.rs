@@ -139,7 +139,11 @@ fn record_of(args: &Restore, contents: &Contents) -> Result<Record> {
 }
 
 fn already(context: &Context, contents: &Contents) -> Result<Exit> {
-    // A power cut may have come before these.
+    // A power cut may have come before these. What somebody who holds the lock
+    // finds there, they clear away themselves.
+    if let Ok(incoming) = Incoming::lock(context) {
+        incoming.clear()?;
+    }
     let mut session = Session::open(context)?;
     session.keep_blessed();
     fresh::clear_marks(context);

@@ -73,6 +73,24 @@ fn a_kill_at_any_moment_is_made_good_by_the_same_command() {
     assert!(cut_short > 2, "{cut_short} of {STEPS}");
 }
 
+/// Cut off after the record, before what was unpacked is cleared away.
+#[test]
+fn what_a_cut_left_after_the_record_is_cleared_by_the_same_command() {
+    let Some((_device, builder, file)) = full() else {
+        return;
+    };
+    let manifest = builder.manifest("v1.0.0");
+    let releases = Path::new(&manifest).parent().unwrap().to_str().unwrap();
+    let args = ["restore", file.to_str().unwrap(), "--releases", releases];
+    let other = Device::new().unwrap();
+    other.result(&args, "restored");
+    let left = other.store("incoming/restore.left");
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("piece"), "x").unwrap();
+    other.result(&args, "already-restored");
+    assert!(names(&other.store("incoming")).is_empty());
+}
+
 /// Cut off between the overlays' names and the record, then another backup.
 #[test]
 fn what_a_cut_left_of_one_backup_gives_way_to_another() {
