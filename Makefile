@@ -128,11 +128,17 @@ test-vm-all: deps-vm build check-static ## Every scenario on every kind of devic
 demo: deps-vm build ## A real upgrade, and a broken one falling back, in QEMU
 	$(AS_ROOT) $(REL)/op-dbus-vm demo
 
+.PHONY: pictures
+pictures: deps-build ## Draw what a person sees on a terminal into docs/img
+	mkdir -p docs/img
+	OP_DBUS_PICTURES='$(CURDIR)/docs/img' $(CARGO) test --locked --quiet -p op-dbus-staging --test device -- --ignored pictures::
+
 .PHONY: bench
-bench: deps-vm build ## Activation, hand-over, signed receive and tree digest beside the usual tools
+bench: deps-vm build ## Activation, hand-over, signed receive, audit log and tree digest beside the usual tools
 	OP_DBUS_ACTIVATE='$(CURDIR)/$(BOOT)/op-dbus-activate' $(CARGO) bench --locked --quiet -p op-dbus-activator --bench activation
 	OP_DBUS_ACTIVATE='$(CURDIR)/$(BOOT)/op-dbus-activate' $(CARGO) bench --locked --quiet -p op-dbus-activator --bench handover
 	OP_DBUS_STAGE='$(CURDIR)/$(REL)/op-dbus-stage' $(CARGO) bench --locked --quiet -p op-dbus-staging --bench receive
+	OP_DBUS_STAGE='$(CURDIR)/$(REL)/op-dbus-stage' $(CARGO) bench --locked --quiet -p op-dbus-staging --bench audit
 	$(CARGO) bench --locked --quiet -p op-dbus-release --bench tree
 
 CSV :=

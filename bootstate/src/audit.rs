@@ -185,6 +185,15 @@ impl Event {
         }
     }
 
+    /// The same with its text as the log will have it.
+    #[must_use]
+    pub fn shortened(self) -> Self {
+        Self {
+            detail: shorten(self.detail, DETAIL_MAX),
+            ..self
+        }
+    }
+
     /// A boot attempt the record kept for the log.
     pub fn attempt(attempt: &Attempt) -> Self {
         let role = attempt

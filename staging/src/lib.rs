@@ -19,6 +19,7 @@ mod mountinfo;
 mod overlay;
 mod pins;
 mod progress;
+mod refusals;
 mod reserve;
 mod session;
 mod settings;
@@ -45,6 +46,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     match commands::run(&context, &cli.command) {
         Ok(exit) => exit,
         Err(failure) => {
+            refusals::note(&context, &cli.command, &failure);
             context.fail(&failure);
             failure.kind
         }

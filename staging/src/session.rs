@@ -152,6 +152,7 @@ impl<'c> Session<'c> {
         let is_due = change.record.is_some() || !self.repairs.is_empty() || !self.is_whole;
         let mut next = change.record.unwrap_or(start);
         if !events.is_empty() && !self.write_log(&mut next, &events) && !is_due {
+            self.count_gap(next);
             return Ok(change.outcome);
         }
         if is_due || !events.is_empty() {
@@ -169,6 +170,13 @@ impl<'c> Session<'c> {
                 outcome: (),
             })
         })
+    }
+
+    /// What was refused in this boot, as far as the open segment of the log tells.
+    pub(crate) fn refusals(&self) -> Vec<String> {
+        // A log that can't be read takes no line either.
+        let boot = self.context.author().boot;
+        self.log.refusals(boot).unwrap_or_default()
     }
 
     /// Replaces the record, for a repair that is no transition.
@@ -237,6 +245,14 @@ impl<'c> Session<'c> {
                 ));
                 false
             }
+        }
+    }
+
+    /// Keeps count of what could not be logged, where nothing else changes: that
+    /// there is a gap has to show, and is no reason to fail.
+    fn count_gap(&mut self, next: Record) {
+        if let Err(why) = self.commit(next) {
+            self.context.warn(format!("nor counted: {why}"));
         }
     }
 

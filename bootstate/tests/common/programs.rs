@@ -207,16 +207,19 @@ pub fn command<C: Copies, H: Host>(
     let is_stale = matches!(verdict, Verdict::Stale(..));
     let is_due = change.record.is_some() || is_repair || is_stale;
     let mut next = change.record.unwrap_or(start);
-    let mut is_written = is_due || has_events;
+    let is_written = is_due || has_events;
+    let mut is_gap = false;
     if has_events && !host.log(!is_due) {
         next.attempts.clone_from(&record.attempts);
         next.attempts_dropped = record.attempts_dropped;
-        is_written = is_due;
+        // Where nothing else changes, only that there is a gap.
+        is_gap = !is_due;
     }
     let mut now = record;
     if is_written {
         match copies.commit(base.as_ref(), next) {
             Ok(written) => now = written,
+            Err(_) if is_gap => {}
             Err(why) => return Answer::Failed(why),
         }
     }

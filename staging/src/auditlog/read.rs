@@ -5,14 +5,17 @@ use std::io::{self, BufRead as _, BufReader, Read};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use op_dbus_bootstate::BootId;
 use op_dbus_bootstate::audit::{
-    AuditError, AuditHead, LINE_MAX, Line, Segment, Verifier, hash_line,
+    AuditError, AuditHead, Kind, LINE_MAX, Line, Segment, Verifier, hash_line,
 };
 
 use super::AuditLog;
 
 /// How often the files are opened anew because a writer was at work.
 const ATTEMPTS: u32 = 16;
+/// Files that are read where not all are.
+const NEWEST: usize = 2;
 /// Bytes read at once.
 const BUFFER: usize = 64 * 1024;
 
@@ -54,6 +57,24 @@ impl AuditLog {
         follow(Verifier::new(anchor), self.open()?, each)
     }
 
+    /// Reads and verifies the newest files, for who can't wait for a long log, and
+    /// whether that was all of it. Where what the record knows is not in them,
+    /// all are read.
+    pub(crate) fn read_newest(&self, anchor: Option<AuditHead>) -> io::Result<(State, bool)> {
+        let mut pieces = self.open()?;
+        let before = pieces.len().saturating_sub(NEWEST);
+        if before > 0 {
+            let newest = pieces.split_off(before);
+            let state = follow(Verifier::of_part(anchor), newest, |_, _| ())?;
+            if matches!(state, State::Sound { .. }) {
+                return Ok((state, false));
+            }
+            pieces = self.open()?;
+        }
+        let state = follow(Verifier::new(anchor), pieces, |_, _| ())?;
+        Ok((state, true))
+    }
+
     /// Hands every line that can be read to `each`, verified or not: for a
     /// record that has to be rebuilt, a log in doubt is better than nothing.
     pub(crate) fn salvage(&self, mut each: impl FnMut(&Line)) -> io::Result<()> {
@@ -65,6 +86,19 @@ impl AuditLog {
             })?;
         }
         Ok(())
+    }
+
+    /// What was refused in one boot, by the open segment alone.
+    pub(crate) fn refusals(&self, boot: Option<BootId>) -> io::Result<Vec<String>> {
+        let mut found = Vec::new();
+        if let Some(file) = if_any(File::open(self.path()))? {
+            whole_lines(file, |line| {
+                let line = serde_json::from_slice::<Line>(line).ok();
+                let refused = line.filter(|line| line.event == Kind::Refused && line.boot == boot);
+                found.extend(refused.map(|line| line.detail));
+            })?;
+        }
+        Ok(found)
     }
 
     /// Opens all files of the log at one moment. A segment that is closed or

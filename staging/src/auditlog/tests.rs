@@ -217,6 +217,24 @@ fn every_state_that_a_cut_rotation_leaves_is_sound_and_goes_on() {
 }
 
 #[test]
+fn a_torn_line_is_cut_off_before_its_segment_is_closed() {
+    let place = Place::new();
+    let known = place.append_many(AuditHead::default(), 2);
+    // Whole lines the record does not know of, and half a one, at the limit.
+    let mut ahead = known;
+    while fs::metadata(place.log.path()).unwrap().len() < LIMITS.bytes {
+        ahead = place.append(ahead, "ahead");
+    }
+    let mut text = fs::read(place.log.path()).unwrap();
+    text.extend(b"{\"n\":99,\"torn");
+    fs::write(place.log.path(), text).unwrap();
+    let head = place.append(known, "after");
+    assert_eq!(place.files().len(), 2);
+    let (_, lines) = place.state(head).unwrap();
+    assert_eq!(lines.last().unwrap().detail, "after");
+}
+
+#[test]
 fn cuts_one_after_the_other_lose_nothing_either() {
     // The record is never committed: each run sees the same old head.
     let place = Place::new();

@@ -167,6 +167,30 @@ fn without_a_log_transitions_go_on_and_are_counted() {
 }
 
 #[test]
+fn a_pin_that_could_not_be_logged_is_counted() {
+    let Some(device) = Device::new() else { return };
+    staged(&device);
+    let (path, kept) = (device.store("audit/log.jsonl"), device.path("kept"));
+    fs::copy(&path, &kept).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    // The record has nothing else to say about it.
+    device.result(&["pin", "v1.0.0"], "pinned");
+    assert_eq!(device.record().audit.missed, 1);
+    fs::remove_dir(&path).unwrap();
+    fs::copy(&kept, &path).unwrap();
+    let verified = device.result(&["audit", "verify"], "sound");
+    assert_eq!(verified["missed"], 1);
+    let status = device.status();
+    assert_eq!(status["audit"]["missed"], 1, "{status}");
+    assert!(
+        status["problems"]
+            .to_string()
+            .contains("could not be logged")
+    );
+}
+
+#[test]
 fn a_full_store_still_takes_a_transition() {
     let Some(device) = Device::with_size(128) else {
         return;

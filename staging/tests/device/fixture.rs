@@ -150,6 +150,16 @@ impl Device {
         verdict.record().cloned().unwrap()
     }
 
+    /// The record without its place in time: what a refusal must leave as it is,
+    /// though the log tells of it.
+    pub(crate) fn decisions(&self) -> Record {
+        Record {
+            sequence: 0,
+            audit: op_dbus_bootstate::audit::AuditHead::default(),
+            ..self.record()
+        }
+    }
+
     /// A boot, as the activator does it: select, check, count, tell. Returns
     /// role and version, or `rescue`.
     pub(crate) fn boot(&mut self) -> String {

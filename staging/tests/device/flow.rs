@@ -149,11 +149,28 @@ fn verdicts_are_about_this_boot_only() {
     let old = std::fs::read(device.layout.activation()).unwrap();
     device.next_boot();
     std::fs::write(device.layout.activation(), old).unwrap();
-    let before = device.snapshot();
+    let before = device.record();
     for verdict in ["bless", "condemn", "orderly-shutdown"] {
-        device.run(&[verdict]).failed(8, "is of another boot");
+        for _ in 0..2 {
+            device.run(&[verdict]).failed(8, "is of another boot");
+        }
     }
-    assert_eq!(device.snapshot(), before);
+    // That it was asked is logged, once; nothing else comes of it.
+    let after = device.record();
+    assert_eq!(
+        (before.good, before.trial, before.last_boot),
+        (after.good, after.trial, after.last_boot)
+    );
+    let log = device.json(&["audit", "log"]);
+    let lines = log["lines"].as_array().unwrap();
+    let refused: Vec<_> = lines
+        .iter()
+        .filter(|line| line["event"] == "refused")
+        .map(|line| line["detail"].as_str().unwrap())
+        .collect();
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert!(refused[0].starts_with("bless: ") && refused[1].starts_with("condemn: "));
+    device.result(&["audit", "verify"], "sound");
 }
 
 #[test]

@@ -32,7 +32,6 @@ use std::path::Path;
 
 use op_dbus_activator::steps::Steps;
 use op_dbus_bootstate::Deployment;
-use op_dbus_bootstate::audit::{Event, Kind};
 use op_dbus_release::manifest::Stream;
 
 use crate::cli::device as cli;
@@ -40,6 +39,7 @@ use crate::context::{Context, Report};
 use crate::deployments::Deployments;
 use crate::error::{Exit, Failure, Result};
 use crate::progress::Progress;
+use crate::refusals;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::signed::{self, Signed};
@@ -261,12 +261,10 @@ fn log_refusal(context: &Context, file: &Path, failure: &Failure) {
     if matches!(failure.kind, Exit::Locked | Exit::Record | Exit::Usage) {
         return;
     }
-    let event = Event::general(
-        Kind::Refused,
-        format!("receive {}: {failure}", file.display()),
+    refusals::log(
+        context,
+        &format!("receive {}", file.display()),
+        None,
+        failure,
     );
-    let noted = Session::open(context).and_then(|mut session| session.note(vec![event]));
-    if let Err(why) = noted {
-        context.warn(format!("the failure could not be logged: {why}"));
-    }
 }

@@ -82,7 +82,7 @@ fn what_the_policy_refuses_is_not_staged() {
     lab.configure(
         "[lint]\ndefault = \"take-new\"\n[[lint.rule]]\npath = \"etc/?\"\npolicy = \"refuse\"\n",
     );
-    let before = lab.device.snapshot();
+    let before = lab.device.decisions();
     for command in [&["overlay", "lint"][..], &["stage", "v1.1.0"]] {
         let ended = lab.device.run(&[command, &["--json"]].concat());
         assert_eq!(ended.code, 8, "{ended:?}");
@@ -103,7 +103,7 @@ fn what_the_policy_refuses_is_not_staged() {
         );
         assert!(ended.stderr.contains("etc/a, etc/b, etc/c"), "{ended:?}");
     }
-    assert_eq!(lab.device.snapshot(), before);
+    assert_eq!(lab.device.decisions(), before);
     assert!(!lab.device.store("plans/v1.1.0").exists());
 
     let staged = lab
