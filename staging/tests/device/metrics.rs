@@ -93,7 +93,7 @@ fn a_life_in_numbers() {
         ("op_dbus_fallbacks_total", "condemned", Some(1.0)),
         ("op_dbus_verdicts_total", "condemned", Some(1.0)),
         ("op_dbus_quarantined_versions", "", Some(1.0)),
-        ("op_dbus_boot_attempts_total", "trial-due", None),
+        ("op_dbus_boot_attempts_total", "trial-due", Some(2.0)),
     ]);
 }
 

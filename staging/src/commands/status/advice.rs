@@ -23,10 +23,25 @@ pub(crate) fn next(facts: &Facts) -> Vec<String> {
     };
     about_boot(facts, record, &mut says);
     about_versions(facts, record, &mut says);
+    about_failure(facts, record, &mut says);
     if says.is_empty() {
         says.push("Nothing to do.".to_owned());
     }
     says
+}
+
+/// The version that was to become good and did not.
+fn about_failure(facts: &Facts, record: &Record, says: &mut Vec<String>) {
+    if record.trial.is_some() {
+        return;
+    }
+    if let Some(entry) = facts.taken_back() {
+        says.push(format!(
+            "{} failed on this device ({}). Tell its maker why; then receive and stage the version that mends it. All of it: op-dbus-stage audit log",
+            entry.version,
+            entry.cause.words()
+        ));
+    }
 }
 
 fn about_record(facts: &Facts, says: &mut Vec<String>) {

@@ -130,6 +130,12 @@ fn remarks(facts: &Facts, boot: &Boot) -> Vec<(Style, String)> {
     {
         remarks.push((Style::Plain, words.clone()));
     }
+    if let Some(console) = facts.console(boot.boot_id) {
+        let words = format!("its last words: {}", console.path.display());
+        remarks.push((Style::Plain, words));
+        let last = console.lines.iter();
+        remarks.extend(last.map(|line| (Style::Faint, format!("| {line}"))));
+    }
     remarks
 }
 

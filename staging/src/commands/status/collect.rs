@@ -1,9 +1,11 @@
 //! What there is to tell.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use op_dbus_activator::activation::{Activation, Outcome, Source};
+use op_dbus_activator::files;
 use op_dbus_activator::identity::{self, Check};
 use op_dbus_activator::records::Records;
 use op_dbus_bootstate::audit::{AuditHead, Line};
@@ -17,9 +19,13 @@ use crate::auditlog::{AuditLog, State};
 use crate::boots::{Boot, History, tail};
 use crate::context::Context;
 use crate::deployments::Deployments;
+use crate::ended::console;
 use crate::pins;
 use crate::settings::Settings;
 use crate::signed;
+
+/// Lines of a kernel's last words that are shown.
+const LAST_WORDS: usize = 3;
 
 /// A version of the store.
 #[derive(Debug, Clone)]
@@ -32,6 +38,17 @@ pub(crate) struct Known {
     pub(crate) received_at: String,
     /// What is wrong with it, if anything.
     pub(crate) defect: Option<String>,
+}
+
+/// The last words of a kernel that panicked.
+#[derive(Debug, Clone)]
+pub(crate) struct Console {
+    /// In which boot.
+    pub(crate) boot_id: BootId,
+    /// Where all that is kept of them is.
+    pub(crate) path: PathBuf,
+    /// The last lines.
+    pub(crate) lines: Vec<String>,
 }
 
 /// Everything status knows.
@@ -57,6 +74,10 @@ pub(crate) struct Facts {
     pub(crate) pins: BTreeSet<Version>,
     /// Lines of the audit log, if it is sound.
     pub(crate) audit_lines: Option<u64>,
+    /// Whether all of it was read.
+    pub(crate) audit_is_whole: bool,
+    /// Last words of kernels that panicked, by boot.
+    pub(crate) consoles: Vec<Console>,
     /// The last boots, as the audit log tells of them.
     pub(crate) history: History,
     /// Release keys that can sign, and have not ended by this device's clock.
@@ -65,14 +86,21 @@ pub(crate) struct Facts {
     pub(crate) problems: Vec<String>,
 }
 
-/// Looks at everything.
+/// What is called with each line of the audit log, and the head with it.
+type Each<'e> = &'e mut dyn FnMut(&Line, &AuditHead);
+
+/// Looks at everything; of a long audit log only at the newest segments.
 pub(crate) fn collect(context: &Context) -> Facts {
-    collect_with(context, |_, _| ())
+    look(context, None)
 }
 
-/// Likewise, handing each line of the audit log, and the head with it, to `each`
-/// as it is verified.
-pub(crate) fn collect_with(context: &Context, each: impl FnMut(&Line, &AuditHead)) -> Facts {
+/// Likewise, and at the whole log, handing each of its lines, and the head with
+/// it, to `each` as it is verified.
+pub(crate) fn collect_with(context: &Context, mut each: impl FnMut(&Line, &AuditHead)) -> Facts {
+    look(context, Some(&mut each))
+}
+
+fn look(context: &Context, each: Option<Each<'_>>) -> Facts {
     let mut facts = Facts {
         state: "unreadable",
         ..Facts::default()
@@ -100,6 +128,7 @@ pub(crate) fn collect_with(context: &Context, each: impl FnMut(&Line, &AuditHead
     pinned(context, &mut facts);
     audit(context, &mut facts, each);
     history(context, &mut facts);
+    consoles(context, &mut facts);
     facts
 }
 
@@ -118,6 +147,30 @@ fn history(context: &Context, facts: &mut Facts) {
         }
     }
     facts.history = history;
+}
+
+/// What is kept of the boots that are shown.
+fn consoles(context: &Context, facts: &mut Facts) {
+    for boot in facts.history.boots().iter().take(super::boots::SHOWN) {
+        let path = console::path(&context.layout, boot.boot_id);
+        // Where there is none, or none that can be read, nothing is missed.
+        let Ok(bytes) = files::read_bounded(&path, 2 * console::TAIL) else {
+            continue;
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        let mut lines: Vec<_> = text
+            .lines()
+            .rev()
+            .filter(|line| !line.trim().is_empty())
+            .take(LAST_WORDS)
+            .collect();
+        lines.reverse();
+        facts.consoles.push(Console {
+            boot_id: boot.boot_id,
+            lines: lines.into_iter().map(str::to_owned).collect(),
+            path,
+        });
+    }
 }
 
 /// A boot that the record does not count is in no log.
@@ -266,10 +319,18 @@ fn pinned(context: &Context, facts: &mut Facts) {
     }
 }
 
-fn audit(context: &Context, facts: &mut Facts, each: impl FnMut(&Line, &AuditHead)) {
+fn audit(context: &Context, facts: &mut Facts, each: Option<Each<'_>>) {
     let log = AuditLog::new(&context.layout);
     let anchor = facts.record.as_ref().map(|record| record.audit);
-    match log.read_heads(anchor, each) {
+    let read = match each {
+        Some(each) => log.read_heads(anchor, each).map(|state| (state, true)),
+        None => log.read_newest(anchor),
+    };
+    let read = read.map(|(state, is_whole)| {
+        facts.audit_is_whole = is_whole;
+        state
+    });
+    match read {
         Ok(State::Sound { head, .. }) => facts.audit_lines = Some(head.length),
         Ok(State::Broken(why)) => facts.problems.push(format!("audit log: {why}")),
         Err(why) => facts
@@ -315,6 +376,13 @@ impl Facts {
         };
         name.map(|deployment| deployment.version.to_string())
             .or_else(quarantined)
+    }
+
+    /// What a kernel said last in a boot.
+    pub(crate) fn console(&self, boot_id: BootId) -> Option<&Console> {
+        self.consoles
+            .iter()
+            .find(|console| console.boot_id == boot_id)
     }
 
     /// This boot, as far as the history has it.

@@ -220,6 +220,18 @@ struct Boot<'f> {
     ending: Option<Ending>,
     /// The same in a sentence.
     ending_sentence: Option<&'f str>,
+    /// The last words of its kernel, if it panicked and they were kept.
+    console: Option<Console<'f>>,
+}
+
+/// The last words of a kernel.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Console<'f> {
+    /// The file that has all that was kept.
+    path: String,
+    /// The last lines.
+    last: &'f [String],
 }
 
 /// A candidate that a boot passed over.
@@ -269,6 +281,9 @@ struct Known<'f> {
 struct Audit {
     /// Lines written so far; null: it does not verify.
     lines: Option<u64>,
+    /// Whether all of it was read; else the newest segments were. All of a long
+    /// one is `audit verify`'s.
+    whole: bool,
     /// Transitions that could not be logged.
     missed: Option<u32>,
 }
@@ -355,6 +370,7 @@ impl<'f> Status<'f> {
             pins: &facts.pins,
             audit: Audit {
                 lines: facts.audit_lines,
+                whole: facts.audit_is_whole,
                 missed: record.map(|record| record.audit.missed),
             },
             release_keys: facts.keys,
@@ -397,7 +413,7 @@ fn named(facts: &Facts, version: Option<&Version>, digest: Option<Digest>) -> Op
 }
 
 impl<'f> Boot<'f> {
-    fn new(facts: &Facts, boot: &'f boots::Boot) -> Self {
+    fn new(facts: &'f Facts, boot: &'f boots::Boot) -> Self {
         let passed = boot.passed.iter().map(|passed| Passed {
             slot: passed.slot,
             version: named(facts, passed.version.as_ref(), passed.digest),
@@ -421,6 +437,10 @@ impl<'f> Boot<'f> {
             why: boot.why.as_deref(),
             ending: boot.ending,
             ending_sentence: boot.ending_words.as_deref(),
+            console: facts.console(boot.boot_id).map(|console| Console {
+                path: console.path.to_string_lossy().into_owned(),
+                last: &console.lines,
+            }),
         }
     }
 }

@@ -71,7 +71,10 @@ fn rows(facts: &Facts) -> Vec<Row> {
             format!("{}{sequence}", facts.state),
         ));
         rows.push(match facts.audit_lines {
-            Some(count) => row("Audit log", format!("{count} lines, sound")),
+            Some(count) if facts.audit_is_whole => {
+                row("Audit log", format!("{count} lines, sound"))
+            }
+            Some(count) => row("Audit log", format!("{count} lines, the newest sound")),
             None => styled("Audit log", Style::Bad, "does not verify"),
         });
         for (index, known) in facts.versions.iter().enumerate() {
@@ -186,9 +189,13 @@ fn roles(facts: &Facts, record: &Record, lines: &mut Vec<Row>) {
         || "none".to_owned(),
         |trial| {
             let held = name(Some(&trial.deployment));
+            let boots = match trial.attempts {
+                1 => "1 boot".to_owned(),
+                boots => format!("{boots} boots"),
+            };
             format!(
-                "{held}, {} tries left, {} refunds left, {} boots so far",
-                trial.tries_left, trial.refunds_left, trial.attempts
+                "{held}, {} tries left, {} refunds left, {boots} so far",
+                trial.tries_left, trial.refunds_left
             )
         },
     );
@@ -202,7 +209,7 @@ fn roles(facts: &Facts, record: &Record, lines: &mut Vec<Row>) {
         );
         lines.push(row(if index == 0 { "Quarantine" } else { "" }, what));
         if let Some(why) = facts.history.condemned(&entry.digest) {
-            lines.push(row("", format!("  {why}")));
+            lines.push(row("", why));
         }
     }
     if let Some(last) = &record.last_boot {

@@ -1,7 +1,7 @@
 //! `status`: one screen, its JSON, and the history behind it.
 
 mod schema;
-mod watch;
+pub(crate) mod watch;
 
 use std::fs;
 
@@ -114,6 +114,7 @@ fn what_happened_is_told_with_its_reasons() {
         "FELL BACK: v1.1.0 was taken back (judged unhealthy), and v1.0.0 runs.",
         "Last boots, the newest first:",
         "trial v1.1.0",
+        "v1.1.0 failed on this device (judged unhealthy)",
         "unit demo.service: failed (exit-code)",
     ] {
         assert!(text.contains(words), "{words}: {text}");
@@ -206,6 +207,75 @@ fn a_log_that_is_broken_long_or_gone_keeps_nothing_else_from_being_told() {
     let boots = status["boots"].as_array().unwrap();
     assert_eq!(boots.len(), 8);
     assert_eq!(boots[1]["verdict_ms"], 20_000, "{status}");
+}
+
+#[test]
+fn a_kernels_last_words_are_shown_where_they_were_kept() {
+    let Some((device, _builder)) = fell_back() else {
+        return;
+    };
+    let status = checked(&device);
+    let boot = &status["boots"][1];
+    assert_eq!(boot["console"], Value::Null);
+    let dir = device.store("audit/console");
+    fs::create_dir_all(&dir).unwrap();
+    let path = dir.join(format!("{}.txt", boot["boot_id"].as_str().unwrap()));
+    let words = "one\ntwo\nthree\nKernel panic - not syncing: \u{1b}[31mFatal\n\n";
+    fs::write(&path, words).unwrap();
+    let status = checked(&device);
+    let console = &status["boots"][1]["console"];
+    assert_eq!(console["path"], path.to_str().unwrap());
+    assert_eq!(console["last"][0], "two");
+    let text = device.run(&["status"]).done();
+    assert!(
+        text.contains("| Kernel panic - not syncing: ?[31mFatal"),
+        "{text}"
+    );
+    assert!(text.contains(path.to_str().unwrap()), "{text}");
+    // Longer than anything we keep: not ours, and not read.
+    fs::write(&path, "x".repeat(1 << 20)).unwrap();
+    assert_eq!(checked(&device)["boots"][1]["console"], Value::Null);
+}
+
+#[test]
+fn of_a_log_in_many_segments_only_the_newest_are_read() {
+    let Some((device, _builder)) = Device::blessed() else {
+        return;
+    };
+    let config = device.layout.config();
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text + "\n[audit]\nrotate_kib = 16\n").unwrap();
+    assert_eq!(checked(&device)["audit"]["whole"], true);
+    let segments = || {
+        let names = crate::fixture::names(&device.store("audit"));
+        names
+            .into_iter()
+            .filter(|name| name.starts_with("log.0"))
+            .collect::<Vec<_>>()
+    };
+    while segments().len() < 3 {
+        device.run(&["pin", "v1.0.0"]).done();
+        device.run(&["unpin", "v1.0.0"]).done();
+    }
+    let status = checked(&device);
+    assert_eq!(status["audit"]["whole"], false, "{status}");
+    assert_eq!(status["result"], "ok");
+    // What is wrong with an old one is not looked for here; with a new one it is.
+    let path = |at: usize| device.store("audit").join(&segments()[at]);
+    let (old, new) = (path(0), path(2));
+    let damage = |path: &std::path::Path| {
+        let text = fs::read_to_string(path).unwrap();
+        fs::write(path, text.replacen("pinned", "pruned", 1)).unwrap();
+    };
+    damage(&old);
+    assert_eq!(checked(&device)["result"], "ok");
+    assert_eq!(device.run(&["audit", "verify"]).code, 9);
+    damage(&new);
+    let status = checked(&device);
+    assert_eq!(
+        (&status["result"], &status["audit"]["lines"]),
+        (&json!("attention"), &Value::Null)
+    );
 }
 
 #[test]

@@ -18,15 +18,15 @@ pub(super) fn on_terminal(
     columns: u16,
     env: &[(&str, &str)],
 ) -> String {
-    let (mut command, screen) = with_terminal(device, args, columns);
-    let mut child = command.envs(env.iter().copied()).spawn().unwrap();
-    drop(command);
-    let shown = read_all(screen);
-    assert!(child.wait().unwrap().success(), "{shown}");
-    shown
+    let (mut command, screen) = terminal(device.command(args), columns);
+    command.envs(env.iter().copied());
+    let (is_done, text) = shown(command, screen);
+    assert!(is_done, "{text}");
+    text
 }
 
-fn with_terminal(device: &Device, args: &[&str], columns: u16) -> (Command, File) {
+/// Gives a command a terminal for all it says.
+pub(crate) fn terminal(mut command: Command, columns: u16) -> (Command, File) {
     let size = Winsize {
         ws_row: 24,
         ws_col: columns,
@@ -34,14 +34,21 @@ fn with_terminal(device: &Device, args: &[&str], columns: u16) -> (Command, File
         ws_ypixel: 0,
     };
     let pty = openpty(&size, None).unwrap();
-    let mut command = device.command(args);
     command
         .env_remove("NO_COLOR")
         .env("TERM", "xterm")
         .stdin(Stdio::null())
-        .stdout(Stdio::from(pty.slave))
-        .stderr(Stdio::inherit());
+        .stdout(Stdio::from(pty.slave.try_clone().unwrap()))
+        .stderr(Stdio::from(pty.slave));
     (command, File::from(OwnedFd::from(pty.master)))
+}
+
+/// Whether it succeeded, and what the terminal shows.
+pub(crate) fn shown(mut command: Command, screen: File) -> (bool, String) {
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let shown = read_all(screen);
+    (child.wait().unwrap().success(), shown)
 }
 
 /// Until nobody has the other side open: Linux says EIO then.
@@ -106,7 +113,8 @@ fn a_terminal_is_drawn_over_and_gets_its_cursor_back() {
     let Some((device, _builder)) = Device::blessed() else {
         return;
     };
-    let (mut command, mut screen) = with_terminal(&device, &["status", "--watch", "86400"], 80);
+    let args = ["status", "--watch", "86400"];
+    let (mut command, mut screen) = terminal(device.command(&args), 80);
     let mut child = command.spawn().unwrap();
     drop(command);
     let mut shown = Vec::new();
