@@ -26,6 +26,7 @@ mod input;
 mod keys;
 mod metrics;
 mod overlay;
+mod pictures;
 mod prepare;
 mod prune;
 mod prune_config;
