@@ -280,7 +280,12 @@ impl Guest {
                 return Ok(Ending::PowerCut);
             }
         };
-        self.qemu.send(&request)?;
+        if how == Ending::Watchdog {
+            // It has a while yet, and may have no watchdog to start.
+            self.request(&request, "watchdog", within)?;
+        } else {
+            self.qemu.send(&request)?;
+        }
         self.wait_end(within)
     }
 

@@ -2,6 +2,8 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::reboot::{RebootMode, reboot};
 
@@ -29,15 +31,29 @@ pub fn panic() -> io::Result<()> {
     fs::write("/proc/sysrq-trigger", "c")
 }
 
+/// How long the watchdog's driver may take to be loaded.
+const DRIVER: Duration = Duration::from_secs(300);
+
 /// Starts the hardware's watchdog, and leaves it alone: it restarts the machine
 /// when its time is over. Closed without the magic character, or never, it goes on.
 pub fn bite() -> io::Result<()> {
     let device = "/dev/watchdog";
-    let file = File::options().write(true).open(device);
-    let file =
-        file.map_err(|error| io::Error::new(error.kind(), format!("open {device}: {error}")))?;
-    std::mem::forget(file);
-    Ok(())
+    let end = Instant::now() + DRIVER;
+    loop {
+        match File::options().write(true).open(device) {
+            Ok(file) => {
+                std::mem::forget(file);
+                return Ok(());
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && Instant::now() < end => {
+                thread::sleep(Duration::from_millis(50));
+            }
+            Err(error) => {
+                let text = format!("open {device}: {error}");
+                return Err(io::Error::new(error.kind(), text));
+            }
+        }
+    }
 }
 
 fn leave(manager: Manager, verb: &str, mode: RebootMode) -> io::Result<()> {
