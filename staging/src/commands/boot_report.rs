@@ -59,7 +59,7 @@ fn describe(told: &Told, is_logged: bool) -> Report {
         .iter()
         .map(|ended| {
             json!({
-                "boot": ended.boot.boot,
+                "boot": ended.boot.id,
                 "version": ended.boot.version,
                 "ending": ended.ending,
                 "why": ended.sentence,
@@ -74,7 +74,7 @@ fn describe(told: &Told, is_logged: bool) -> Report {
         };
         report = report.line(format!(
             "Boot {}{of}: {}: {}.",
-            ended.boot.boot, ended.ending, ended.sentence
+            ended.boot.id, ended.ending, ended.sentence
         ));
     }
     if told.ended.is_empty() {

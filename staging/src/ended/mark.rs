@@ -53,7 +53,8 @@ impl State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Boot {
     /// The kernel's id of it.
-    pub(crate) boot: BootId,
+    #[serde(rename = "boot")]
+    pub(crate) id: BootId,
     /// How far it has come.
     pub(crate) state: State,
     /// What it activated.
@@ -150,7 +151,7 @@ mod tests {
 
     fn boot(n: u8) -> Boot {
         Boot {
-            boot: BootId([n; 16]),
+            id: BootId([n; 16]),
             state: State::Running,
             version: Some(
                 format!("v{n}.{}.0-{}", u64::MAX, "x".repeat(36))
@@ -175,7 +176,7 @@ mod tests {
         let seen = (0..100).map(|n| format!("{n:016x}")).collect();
         let marks = Marks::new(boots, seen);
         assert_eq!(marks.boots.len(), BOOTS_MAX);
-        assert_eq!(marks.last().unwrap().boot, BootId([100; 16]));
+        assert_eq!(marks.last().unwrap().id, BootId([100; 16]));
         assert_eq!(marks.seen.last().unwrap(), "0000000000000063");
         // PATH_MAX with its zero; a Btrfs with 4 KiB nodes takes a little less.
         let length = serde_json::to_string(&marks).unwrap().len();

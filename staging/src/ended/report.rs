@@ -97,7 +97,7 @@ pub(crate) fn find(context: &Context) -> Result<Report> {
     };
     let verdict = Writer::new(Records::new(&context.layout)).load().verdict();
     let counted = verdict.record().map(counted).unwrap_or_default();
-    let known = marks.boots.iter().find(|boot| boot.boot == boot_id);
+    let known = marks.boots.iter().find(|boot| boot.id == boot_id);
     let this = known.map_or_else(
         || this_boot(context, boot_id),
         // After a soft reboot it runs again.
@@ -107,7 +107,7 @@ pub(crate) fn find(context: &Context) -> Result<Report> {
         },
     );
     Ok(Report {
-        boots: merge(marks.boots, counted, boot_id),
+        boots: merge(&marks.boots, &counted, boot_id),
         this,
         seen: marks.seen,
         is_marked: false,
@@ -125,7 +125,7 @@ fn this_boot(context: &Context, boot: BootId) -> Boot {
     };
     let running = activation.as_ref().and_then(Activation::running);
     Boot {
-        boot,
+        id: boot,
         state: State::Running,
         version: running.as_ref().map(|running| running.version.clone()),
         slot: running.map(|running| running.slot),
@@ -141,14 +141,14 @@ fn counted(record: &Record) -> Vec<Boot> {
     let mut boots: Vec<Boot> = Vec::new();
     for (event, attempt) in attempts.zip(&record.attempts) {
         let boot = Boot {
-            boot: attempt.boot_id,
+            id: attempt.boot_id,
             state: State::Counted,
             version: event.version.clone(),
             slot: attempt.slot,
             watchdog: false,
         };
         // The last candidate of a boot is the one that it ran.
-        match boots.last_mut().filter(|last| last.boot == boot.boot) {
+        match boots.last_mut().filter(|last| last.id == boot.id) {
             Some(last) => *last = boot,
             None => boots.push(boot),
         }
@@ -158,19 +158,19 @@ fn counted(record: &Record) -> Vec<Boot> {
 
 /// The boots before this one: those with a mark, and those that were counted
 /// only, each where it belongs.
-fn merge(marked: Vec<Boot>, counted: Vec<Boot>, this: BootId) -> Vec<Boot> {
-    let is_counted = |boot: &Boot| counted.iter().any(|other| other.boot == boot.boot);
+fn merge(marked: &[Boot], counted: &[Boot], this: BootId) -> Vec<Boot> {
+    let is_counted = |boot: &Boot| counted.iter().any(|other| other.id == boot.id);
     // Whoever has a mark and no attempt left was handed over before the others.
     let mut boots: Vec<Boot> = marked
         .iter()
         .filter(|boot| !is_counted(boot))
         .cloned()
         .collect();
-    for boot in &counted {
-        let own = marked.iter().find(|other| other.boot == boot.boot);
+    for boot in counted {
+        let own = marked.iter().find(|other| other.id == boot.id);
         boots.push(own.unwrap_or(boot).clone());
     }
-    boots.retain(|boot| boot.boot != this);
+    boots.retain(|boot| boot.id != this);
     boots
 }
 
@@ -188,7 +188,7 @@ impl Told {
     pub(crate) fn events(&self) -> Vec<Event> {
         let events = self.ended.iter().map(|ended| Event {
             version: ended.boot.version.clone(),
-            boot: Some(ended.boot.boot),
+            boot: Some(ended.boot.id),
             ending: Some(ended.ending),
             ..Event::general(Kind::Ended, ended.sentence.clone())
         });
@@ -221,14 +221,14 @@ impl Report {
         let (traces, seen) = self.traces(context);
         let mut ended = weigh(&self.boots, &traces);
         let told = told_already(context);
-        ended.retain(|ended| !told.contains(&ended.boot.boot));
+        ended.retain(|ended| !told.contains(&ended.boot.id));
         for ended in &ended {
             let Some(words) = &ended.words else { continue };
-            if let Err(why) = console::keep(&context.layout, ended.boot.boot, words) {
+            if let Err(why) = console::keep(&context.layout, ended.boot.id, words) {
                 context.warn(format!(
                     "{}: the last words of boot {} were not kept: {why}",
                     console::dir(&context.layout).display(),
-                    ended.boot.boot
+                    ended.boot.id
                 ));
             }
         }
@@ -244,7 +244,7 @@ impl Report {
             let marks = mark::read(&context.layout).ok().flatten();
             marks.is_some_and(|marks| {
                 let last = marks.last();
-                last.is_some_and(|last| last.boot == this.boot && last.state == State::Orderly)
+                last.is_some_and(|last| last.id == this.id && last.state == State::Orderly)
             })
         };
         if ends || (self.is_marked && has_ended()) {

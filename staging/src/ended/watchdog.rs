@@ -1,9 +1,9 @@
 //! Whether a watchdog owns up to having reset the machine.
 //!
 //! The kernel's watchdog core shows it as `bootstatus`, a decimal number
-//! (Documentation/ABI/testing/sysfs-class-watchdog, CONFIG_WATCHDOG_SYSFS). Few
-//! drivers know: i6300esb and sp5100_tco do, softdog has nothing to remember it
-//! by, and iTCO_wdt never says.
+//! (Documentation/ABI/testing/sysfs-class-watchdog, `CONFIG_WATCHDOG_SYSFS`). Few
+//! drivers know: i6300esb and `sp5100_tco` do, softdog has nothing to remember it
+//! by, and `iTCO_wdt` never says.
 
 use std::fs;
 use std::path::Path;

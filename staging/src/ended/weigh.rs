@@ -78,7 +78,7 @@ mod tests {
 
     fn boots(states: &[State]) -> Vec<Boot> {
         let boots = states.iter().zip(1..).map(|(&state, n)| Boot {
-            boot: BootId([n; 16]),
+            id: BootId([n; 16]),
             state,
             version: None,
             slot: None,

@@ -8,7 +8,7 @@ fn id(n: u8) -> BootId {
 
 fn boot(n: u8, state: State) -> Boot {
     Boot {
-        boot: id(n),
+        id: id(n),
         state,
         version: None,
         slot: None,
@@ -39,7 +39,7 @@ fn a_boot_stands_for_its_last_candidate() {
     };
     let found: Vec<_> = counted(&record)
         .into_iter()
-        .map(|boot| (boot.boot, boot.slot))
+        .map(|boot| (boot.id, boot.slot))
         .collect();
     assert_eq!(found, [(id(1), Some(Slot::Good)), (id(2), None)]);
     assert_eq!(counted(&Record::default()), []);
@@ -57,7 +57,7 @@ fn boots_are_told_in_order_and_each_by_its_own_word() {
         boot(5, Counted),
     ];
     assert_eq!(
-        merge(marked, waiting, id(5)),
+        merge(&marked, &waiting, id(5)),
         [
             boot(1, Orderly),
             boot(2, Counted),
@@ -65,5 +65,5 @@ fn boots_are_told_in_order_and_each_by_its_own_word() {
             boot(4, Counted)
         ]
     );
-    assert_eq!(merge(Vec::new(), Vec::new(), id(1)), []);
+    assert_eq!(merge(&[], &[], id(1)), []);
 }
