@@ -5,12 +5,19 @@
 //! opened. A descriptor holds only what its caller could open. It is used as it
 //! is, and never opened anew by way of /proc, which would ask root's rights again:
 //! anybody may hold an `O_PATH` descriptor of a file they can't read.
+//!
+//! Even to look at a file may mean to wait for whoever serves its file system, and
+//! that may be the caller. So all of it happens in a thread that can be given up.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{OFlags, fcntl_getfl, fstatfs};
 
@@ -21,8 +28,49 @@ use super::error::{Error, Result};
 const MANIFEST_MAX: u64 = (4 << 20) + 1;
 /// Likewise of a signature.
 const SIGNATURE_MAX: u64 = (64 << 10) + 1;
+/// How long the files' file system may take for all of it.
+const ANSWER: Duration = Duration::from_secs(10);
 /// `f_type` of FUSE (statfs(2)).
 const FUSE: i128 = 0x6573_5546;
+
+/// What a caller handed over.
+#[derive(Debug)]
+pub struct Given {
+    /// A release's manifest.
+    pub manifest: OwnedFd,
+    /// Its signature.
+    pub signature: OwnedFd,
+    /// One of its streams.
+    pub stream: OwnedFd,
+}
+
+/// Looks at what was handed over, and copies manifest and signature below
+/// `parent`, a directory that only root can enter: the caller may go on writing to
+/// the files. Returns the copies, and the stream as it is.
+pub fn take(parent: &Path, given: Given) -> Result<(Release, OwnedFd)> {
+    take_within(parent.to_owned(), given, ANSWER)
+}
+
+fn take_within(parent: PathBuf, given: Given, limit: Duration) -> Result<(Release, OwnedFd)> {
+    let (send, taken) = mpsc::channel();
+    // Not joined: what waits for a file system ends with that, or with the service.
+    thread::spawn(move || {
+        let take = || {
+            let stream = stream(given.stream)?;
+            let release = Release::copy(&parent, given.manifest, given.signature)?;
+            Ok((release, stream))
+        };
+        // Where nobody waits for it any more, the copies go with it.
+        let _ = send.send(take());
+    });
+    let taken = taken.recv_timeout(limit);
+    taken.unwrap_or_else(|_| {
+        Err(unusable(
+            "receive",
+            &"the files' file system does not answer",
+        ))
+    })
+}
 
 /// A release's manifest and signature, copied into a directory of our own, which
 /// goes when this is dropped.
@@ -31,25 +79,21 @@ pub struct Release {
     directory: PathBuf,
 }
 
+/// In front of the directories' names; a number follows.
+const COPIES: &str = "receive-";
+
 impl Release {
-    /// Copies both below `parent`, a directory that only root can enter. A copy,
-    /// since the caller may go on writing to the files.
-    pub fn copy(parent: &Path, manifest: OwnedFd, signature: OwnedFd) -> Result<Self> {
+    fn copy(parent: &Path, manifest: OwnedFd, signature: OwnedFd) -> Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let manifest = regular("manifest", manifest)?;
         let signature = regular("signature", signature)?;
-        let directory = parent.join("receive");
-        let failed = |why: io::Error| {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let directory = parent.join(format!("{COPIES}{number}"));
+        let made = fs::DirBuilder::new().mode(0o700).create(&directory);
+        made.map_err(|why| {
             Error::failed(format!("{}: {why}; see journalctl -b", directory.display()))
-        };
-        // One that a killed service left. One receive at a time, so it is nobody's.
-        clear(&directory).map_err(failed)?;
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&directory)
-            .map_err(failed)?;
-        let made = Self {
-            directory: directory.clone(),
-        };
+        })?;
+        let made = Self { directory };
         copy("manifest", &manifest, &made.manifest(), MANIFEST_MAX)?;
         let mut beside = made.manifest().into_os_string();
         beside.push(".asc");
@@ -65,22 +109,15 @@ impl Release {
 
 impl Drop for Release {
     fn drop(&mut self) {
-        if let Err(why) = clear(&self.directory) {
+        if let Err(why) = fs::remove_dir_all(&self.directory) {
             eprintln!("op-dbus-agent: {}: remove: {why}", self.directory.display());
         }
     }
 }
 
-fn clear(directory: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(why) if why.kind() != io::ErrorKind::NotFound => Err(why),
-        _ => Ok(()),
-    }
-}
-
 /// A stream: a regular file, which is read from where the caller has read it to,
 /// or a pipe.
-pub fn stream(fd: OwnedFd) -> Result<OwnedFd> {
+fn stream(fd: OwnedFd) -> Result<OwnedFd> {
     let file = readable("stream", fd)?;
     let kind = file
         .metadata()
@@ -149,7 +186,8 @@ fn copy(what: &str, from: &File, to: &Path, limit: u64) -> Result<()> {
     Ok(())
 }
 
-/// Makes the directory that only root can enter.
+/// Makes the directory that only root can enter, and clears away what a service
+/// that was killed has left in it.
 pub fn private(directory: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(directory) {
         Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
@@ -157,80 +195,20 @@ pub fn private(directory: &Path) -> io::Result<()> {
     }
     let found = fs::symlink_metadata(directory)?;
     let mode = std::os::unix::fs::PermissionsExt::mode(&found.permissions());
-    if found.is_dir() && mode & 0o777 == 0o700 {
-        return Ok(());
+    if !found.is_dir() || mode & 0o777 != 0o700 {
+        return Err(io::Error::other(
+            "is there, and not a directory of mode 0700; remove it",
+        ));
     }
-    Err(io::Error::other(
-        "is there, and not a directory of mode 0700; remove it",
-    ))
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(COPIES) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn open(path: &Path) -> OwnedFd {
-        File::open(path).unwrap().into()
-    }
-
-    fn why<T: std::fmt::Debug>(result: Result<T>) -> String {
-        let error = result.unwrap_err();
-        assert_eq!(error.name(), "org.opdbus.Deploy1.Error.InvalidArgument");
-        error.message().to_owned()
-    }
-
-    #[test]
-    fn only_what_the_caller_could_read_is_taken() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        fs::write(&path, "x").unwrap();
-        let flags = |bits: OFlags| {
-            let mode = rustix::fs::Mode::empty();
-            rustix::fs::open(&path, bits, mode).unwrap()
-        };
-        for fd in [flags(OFlags::PATH), flags(OFlags::WRONLY)] {
-            assert!(why(stream(fd)).contains("not open for reading"));
-        }
-        assert!(stream(flags(OFlags::RDWR)).is_ok());
-        assert!(why(stream(open(dir.path()))).contains("neither"));
-        assert!(why(stream(open(Path::new("/dev/null")))).contains("neither"));
-        let (reader, _writer) = io::pipe().unwrap();
-        assert!(why(regular("manifest", reader.try_clone().unwrap().into())).contains("regular"));
-        assert!(stream(reader.into()).is_ok());
-    }
-
-    #[test]
-    fn the_copy_is_whole_bounded_private_and_goes() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        fs::write(at("m"), vec![7; 200_000]).unwrap();
-        // Sparse: no disk is filled by a test, nor by a caller.
-        File::create(at("s")).unwrap().set_len(1 << 40).unwrap();
-        // A service that was killed left this.
-        fs::create_dir(at("receive")).unwrap();
-        fs::write(at("receive/release.json"), "old").unwrap();
-        let release = Release::copy(dir.path(), open(&at("m")), open(&at("s"))).unwrap();
-        assert_eq!(fs::read(release.manifest()).unwrap(), vec![7; 200_000]);
-        let signature = fs::metadata(at("receive/release.json.asc")).unwrap();
-        assert!((SIGNATURE_MAX..SIGNATURE_MAX + (64 << 10)).contains(&signature.len()));
-        let mode = fs::metadata(at("receive")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o700);
-        drop(release);
-        assert!(!at("receive").exists());
-    }
-
-    #[test]
-    fn a_directory_that_others_may_enter_is_not_private() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        let ours = dir.path().join("a");
-        private(&ours).unwrap();
-        private(&ours).unwrap();
-        fs::set_permissions(&ours, fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(private(&ours).is_err());
-        let link = dir.path().join("b");
-        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
-        assert!(private(&link).is_err());
-    }
-}
+#[path = "files_tests.rs"]
+mod tests;

@@ -18,7 +18,7 @@ use zbus::zvariant::OwnedFd;
 use super::authority::{Action, Caller, Pass};
 use super::core::{Core, Kind, word};
 use super::error::{Error, Result};
-use super::files::{self, Release};
+use super::files::{self, Given, Release};
 use super::stage::Job;
 
 const RECEIVE: Kind = Kind {
@@ -117,8 +117,12 @@ impl Deploy {
     ) -> Result<(String, String)> {
         let call = self.leave(&header, bus, Action::Receive, &[]).await?;
         let job = move |private: &Path| {
-            let stream = files::stream(stream.into())?;
-            let release = Release::copy(private, manifest.into(), signature.into())?;
+            let given = Given {
+                manifest: manifest.into(),
+                signature: signature.into(),
+                stream: stream.into(),
+            };
+            let (release, stream) = files::take(private, given)?;
             let args = ["receive", "--progress", "--manifest"].map(Into::into);
             let mut args = Vec::from(args);
             args.extend([release.manifest().into_os_string(), "-".into()]);

@@ -101,6 +101,10 @@ impl Bus {
         format!("unix:path={}", self.path("bus").display())
     }
 
+    pub(crate) fn daemon(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.daemon)
+    }
+
     pub(crate) fn stop(&mut self) {
         self.daemon.kill().unwrap();
         self.daemon.wait().unwrap();

@@ -124,6 +124,13 @@ impl Service {
         lines.filter(|line| line.contains("--for-uid")).collect()
     }
 
+    /// What of callers' files is still there.
+    pub(crate) fn copies(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.bus.path("run/op-dbus-agent")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("receive")).collect()
+    }
+
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();

@@ -58,7 +58,7 @@ fn when_it_is_stopped_a_receive_ends_in_order() {
     assert_eq!(refusal(refused).0, "org.opdbus.Deploy1.Error.Interrupted");
     assert_eq!(service.ended().code(), Some(0));
     assert_eq!(service.text("signals"), "TERM\n");
-    assert!(!service.bus.path("run/op-dbus-agent/receive").exists());
+    assert_eq!(service.copies(), Vec::<String>::new());
 }
 
 #[test]
@@ -92,6 +92,27 @@ fn it_ends_with_the_bus() {
     };
     service.bus.stop();
     assert_eq!(service.ended().code(), Some(1));
+}
+
+#[test]
+fn a_receive_ends_in_order_when_the_bus_goes() {
+    let Some(mut service) = Service::start() else {
+        return;
+    };
+    service.put("script", LONG);
+    let deploy = object(&service.bus.connect(0));
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| receive(&deploy, &service).is_err());
+        until("the receive's beginning", || {
+            service.bus.path("began").exists().then_some(())
+        });
+        // The daemon, of which only this has the process.
+        rustix::process::kill_process(service.bus.daemon(), Signal::KILL).unwrap();
+        assert!(call.join().unwrap());
+    });
+    assert_eq!(service.ended().code(), Some(1));
+    assert_eq!(service.text("signals"), "TERM\n");
+    assert_eq!(service.copies(), Vec::<String>::new());
 }
 
 #[test]
