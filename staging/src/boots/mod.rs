@@ -47,6 +47,7 @@ pub(crate) struct Passed {
 
 /// One boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "it is called so everywhere")]
 pub(crate) struct Boot {
     /// The kernel's id of it.
     pub(crate) boot_id: BootId,

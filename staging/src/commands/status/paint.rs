@@ -101,7 +101,7 @@ impl Screen {
         for (style, words) in spans {
             for piece in pieces(&clean(words)) {
                 if piece.starts_with(' ') {
-                    gap = piece.to_owned();
+                    piece.clone_into(&mut gap);
                     continue;
                 }
                 let length = piece.chars().count();

@@ -181,6 +181,7 @@ struct LastBoot<'f> {
 
 /// A boot. What is not known of it is null.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the published keys")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Boot<'f> {
     /// The kernel's id of it.

@@ -95,10 +95,11 @@ fn drawn(text: &str, screen: Screen, is_first: bool) -> String {
         drawn.push_str(LINE);
     }
     if more > 0 {
-        drawn.push_str(&format!(
-            "({} more lines: make the window higher){LINE}",
-            more + 1
-        ));
+        // Writing to a string can't fail.
+        let _ = std::fmt::Write::write_fmt(
+            &mut drawn,
+            format_args!("({} more lines: make the window higher){LINE}", more + 1),
+        );
     }
     drawn.push_str(REST);
     drawn
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn it_never_scrolls() {
-        let long: String = (0..30).map(|n| format!("line {n}\n")).collect();
+        let long = "line\n".repeat(30);
         for rows in 2..=40 {
             let text = drawn(&long, screen(rows), false);
             assert!(text.matches('\n').count() < rows, "{rows}");

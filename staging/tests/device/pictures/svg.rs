@@ -1,5 +1,10 @@
 //! Text with colours, as a terminal shows it, as SVG.
 
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "a screen has few rows and columns"
+)]
+
 use std::fmt::Write as _;
 
 /// Size of a character, in pixels.

@@ -159,9 +159,9 @@ fn a_log_that_is_broken_long_or_gone_keeps_nothing_else_from_being_told() {
     // A line in the middle that is none: the boots around it are still told.
     let broken: Vec<_> = log
         .lines()
-        .map(|line| match line.contains("\"received\"") {
-            true => "{\"n\":",
-            false => line,
+        .map(|line| {
+            let is_received = line.contains("\"received\"");
+            if is_received { "{\"n\":" } else { line }
         })
         .collect();
     fs::write(&path, broken.join("\n") + "\n").unwrap();

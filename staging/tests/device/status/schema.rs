@@ -41,6 +41,7 @@ fn valid(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), St
     Ok(())
 }
 
+#[expect(clippy::too_many_lines, reason = "a few for each keyword")]
 fn keyword(
     root: &Value,
     schema: &Map<String, Value>,
@@ -48,9 +49,9 @@ fn keyword(
     value: &Value,
     at: &str,
 ) -> Result<(), String> {
-    let ensure = |holds: bool| match holds {
-        true => Ok(()),
-        false => Err(format!("{at}: {value} is not {word} {says}")),
+    let ensure = |holds: bool| {
+        let why = || format!("{at}: {value} is not {word} {says}");
+        holds.then_some(()).ok_or_else(why)
     };
     let length = |least: bool, of: usize| match (says.as_u64(), least) {
         (Some(bound), true) => of as u64 >= bound,

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
 use nix::pty::{Winsize, openpty};
@@ -40,7 +39,7 @@ pub(crate) fn terminal(mut command: Command, columns: u16) -> (Command, File) {
         .stdin(Stdio::null())
         .stdout(Stdio::from(pty.slave.try_clone().unwrap()))
         .stderr(Stdio::from(pty.slave));
-    (command, File::from(OwnedFd::from(pty.master)))
+    (command, File::from(pty.master))
 }
 
 /// Whether it succeeded, and what the terminal shows.
