@@ -5,7 +5,13 @@
 //! The program measured is `$OP_DBUS_STAGE`, or the one built for the bench. The
 //! log lies in a directory of its own in `/tmp`, and is read from the page cache
 //! by both.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss
+)]
 
 use std::fs;
 use std::path::Path;
@@ -55,7 +61,7 @@ fn export(dir: &Path) -> u64 {
         "store": "00000000-0000-0000-0000-000000000001",
         "first": 1,
         "length": head.length,
-        "head": head.head,
+        "sha256": head.head,
         "missed": 0,
         "boot": null,
         "time": "2026-11-23T13:37:00Z",

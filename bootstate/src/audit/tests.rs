@@ -84,10 +84,10 @@ fn tampered(lines: &[String], at: usize) -> Vec<(&'static str, Vec<String>)> {
     });
     edit("repeated", &|lines| lines.insert(at, lines[at].clone()));
     edit("repeated at the end", &|lines| {
-        lines.push(lines[at].clone())
+        lines.push(lines[at].clone());
     });
     edit("repeated at the beginning", &|lines| {
-        lines.insert(0, lines[at].clone())
+        lines.insert(0, lines[at].clone());
     });
     edit("everything after it cut off", &|lines| lines.truncate(at));
     if at + 1 < lines.len() {
@@ -116,9 +116,10 @@ fn check_tampering(lines: &[String], head: AuditHead, at: usize) {
         let is_near = |n: u64| named.contains(&n);
         let elsewhere = match what {
             // Line 1 twice is line 1 twice, wherever it is meant to belong.
-            "repeated at the beginning" | "moved to the beginning" => 1,
+            "repeated at the beginning"
+            | "moved to the beginning"
+            | "everything before it dropped" => 1,
             "repeated at the end" => head.length + 1,
-            "everything before it dropped" => 1,
             _ => number,
         };
         let near = [elsewhere.saturating_sub(1), elsewhere, elsewhere + 1];

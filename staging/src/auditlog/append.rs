@@ -10,6 +10,7 @@
 //! Only segments of lines that the record knew of before are removed: what it
 //! points to is always kept.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -272,7 +273,8 @@ impl AuditLog {
 fn begin(before: AuditHead, removed: Option<Place>, writing: &Writing<'_>) -> Vec<Event> {
     let mut detail = format!("goes on after line {}", before.length);
     if let Some(removed) = removed {
-        detail.push_str(&format!("; the lines up to {} are removed", removed.n));
+        // Writing to a text can't fail.
+        let _ = write!(detail, "; the lines up to {} are removed", removed.n);
     }
     let rotated = Event {
         rotation: Some(Rotation {

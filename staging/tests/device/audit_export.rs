@@ -148,8 +148,8 @@ fn a_signed_head_is_believed_by_its_signature_alone() {
     let signed: Value = serde_json::from_slice(&signed.stdout).unwrap();
     assert_eq!(signed["head"]["length"], 3);
     let verified = device.result(&check, "sound");
-    let signer = verified["heads"][0]["signer"].as_str().unwrap();
-    assert!(signer.contains("release"), "{verified}");
+    let name = verified["heads"][0]["signer"].as_str().unwrap();
+    assert!(name.contains("release"), "{verified}");
     // Without a certificate nobody says that the signature was checked.
     let unchecked = device.result(&["audit", "verify", "--head", text(&head)], "sound");
     assert!(

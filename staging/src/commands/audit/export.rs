@@ -69,7 +69,7 @@ pub(super) fn run(context: &Context, log: &AuditLog, args: &Export) -> Result<Ex
         .line(format!("Exported: {}", output.display()))
         .line(format!(
             "It ends at line {} of the log, SHA-256 {}.",
-            head.length, head.head
+            head.length, head.sha256
         ))
         .line(format!(
             "Sign it where the key is: op-dbus-stage sign {}",

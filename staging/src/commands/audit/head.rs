@@ -39,7 +39,7 @@ pub(crate) struct Head {
     /// Number of the last line.
     pub(crate) length: u64,
     /// SHA-256 of the last line.
-    pub(crate) head: Digest,
+    pub(crate) sha256: Digest,
     /// Transitions that could not be logged, by the boot record; none without one.
     pub(crate) missed: Option<u32>,
     /// The boot it was written in.
@@ -65,7 +65,7 @@ impl Head {
             store: Uuid(info.uuid),
             first,
             length: head.length,
-            head: head.head,
+            sha256: head.head,
             missed,
             boot: context.boot_id().ok(),
             time: crate::auditlog::now(),
@@ -118,29 +118,24 @@ impl Witness {
     pub(crate) fn read(context: &Context, path: &Path, keys: Option<&Keyring>) -> Result<Self> {
         let bytes = read(path, MAX_LEN)?;
         let signature = signature_path(path);
-        let signer = match keys {
-            Some(keys) => {
-                let text = read(&signature, MAX_SIGNATURE)?;
-                let signer = keys
-                    .verify(&bytes, &text)
-                    .map_err(|why| said(Exit::Verification, &signature, &why))?;
-                let name = signer.user_id.as_deref().unwrap_or_default();
-                Some(
-                    format!("{} {name}", signer.fingerprint)
-                        .trim_end()
-                        .to_owned(),
-                )
-            }
-            None => {
-                if signature.exists() {
-                    context.warn(format!(
-                        "{}: was not checked; name the signer's certificate: --key FILE",
-                        signature.display()
-                    ));
-                }
-                None
-            }
-        };
+        let mut signer = None;
+        if let Some(keys) = keys {
+            let text = read(&signature, MAX_SIGNATURE)?;
+            let found = keys
+                .verify(&bytes, &text)
+                .map_err(|why| said(Exit::Verification, &signature, &why))?;
+            let name = found.user_id.as_deref().unwrap_or_default();
+            signer = Some(
+                format!("{} {name}", found.fingerprint)
+                    .trim_end()
+                    .to_owned(),
+            );
+        } else if signature.exists() {
+            context.warn(format!(
+                "{}: was not checked; name the signer's certificate: --key FILE",
+                signature.display()
+            ));
+        }
         let head = Head::parse(&bytes)
             .map_err(|why| Failure::new(Exit::Verification, path.display(), why, REMEDY))?;
         Ok(Self {
@@ -149,7 +144,7 @@ impl Witness {
             time: head.time.clone(),
             signer,
             // Nothing precedes the first line.
-            is_met: (head.length == 0).then_some(head.head == AuditHead::default().head),
+            is_met: (head.length == 0).then_some(head.sha256 == AuditHead::default().head),
             head,
             first: None,
         })
@@ -192,11 +187,11 @@ impl Witness {
         if self.first.is_none() {
             self.first = Some(line.n);
             if line.n.checked_sub(1) == Some(self.head.length) {
-                self.is_met = Some(line.prev == self.head.head);
+                self.is_met = Some(line.prev == self.head.sha256);
             }
         }
         if at.length == self.head.length {
-            self.is_met = Some(at.head == self.head.head);
+            self.is_met = Some(at.head == self.head.sha256);
         }
     }
 

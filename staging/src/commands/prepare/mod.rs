@@ -27,6 +27,7 @@ use crate::cli::device as cli;
 use crate::context::{Context, Report};
 use crate::error::{Exit, Failure, Result};
 use crate::settings::Settings;
+use crate::settings::audit::Audit;
 use crate::settings::metrics::Metrics;
 
 use toplevel::TopLevel;
@@ -53,6 +54,7 @@ pub(crate) fn run(context: &Context, args: &cli::Prepare) -> Result<Exit> {
     shared::make(context, &top, &config, &mut made)?;
     let settings = Settings::load(context)?;
     Metrics::load(context)?;
+    Audit::load(context)?;
     keys::make(context, &settings, &keys, &mut made)?;
     if !args.no_mount {
         mount::store(context, &top, &config, &mut made)?;

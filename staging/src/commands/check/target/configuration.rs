@@ -8,6 +8,7 @@ use crate::commands::check::host::Host;
 use crate::error::Exit;
 use crate::findings::Findings;
 use crate::settings::Settings;
+use crate::settings::audit::Audit;
 use crate::settings::metrics::Metrics;
 
 const SUBJECT: &str = "configuration";
@@ -21,6 +22,14 @@ pub(crate) struct Said {
     pub(crate) settings: Settings,
     /// The file's text.
     pub(crate) text: String,
+}
+
+/// `[audit]`. Until it is corrected, the log goes by the defaults.
+fn audit(host: &Host, text: &str, findings: &mut Findings) {
+    if let (Err(why), true) = (Audit::parse(text), Settings::parse(text).is_ok()) {
+        let why = format!("{}: {why}", host.context.config_path().display());
+        findings.error(Exit::Configuration, SUBJECT, why, "correct the file");
+    }
 }
 
 /// `[metrics]`, and whether its file can be there.
@@ -96,6 +105,7 @@ pub(crate) fn check(host: &Host, findings: &mut Findings) -> Option<Said> {
         }
     };
     metrics(host, &text, findings);
+    audit(host, &text, findings);
     if findings.problems().next().is_none() {
         findings.ok(SUBJECT, format!("{shown} is valid"));
         if health.is_ok_and(|health| health.checks.is_empty()) {
