@@ -337,7 +337,7 @@ impl Guest {
             if let Some(event) = self.events.pop_front() {
                 return Ok(event);
             }
-            if self.gone {
+            if self.gone || self.restarted {
                 return Err(self.error(format!("the guest ended while we waited for {what}")));
             }
             if !self.pump(deadline) && !self.gone {

@@ -11,8 +11,8 @@ use op_dbus_vm::suite::Chosen;
 /// Most boots of Debian that `make test` may cost.
 const LIMIT: usize = 25;
 
-/// Machine, scenarios, and whether `make test` plays them or only
-/// `make test-vm-all`.
+/// Machine, scenarios (`name` or `name/case`), and whether `make test` plays them
+/// or only `make test-vm-all`.
 const PLAYS: &[(&str, &[&str], bool)] = &[
     (
         "bookworm-dracut",
@@ -24,19 +24,40 @@ const PLAYS: &[(&str, &[&str], bool)] = &[
         ],
         true,
     ),
-    ("trixie-dracut", &["upgrade", "service-dies"], true),
+    ("trixie-dracut", &["condemned/restarts", "upgrade"], true),
     // A root that is writable: users can be made.
-    ("bookworm-dracut-ext4", &["brings"], true),
+    (
+        "bookworm-dracut-ext4",
+        &["condemned/unwell", "brings"],
+        true,
+    ),
     ("bookworm-dracut", &["orderly-reboot"], true),
+    // Its kernel has the driver of the watchdog.
+    ("trixie-dracut", &["upgrade", "three-endings"], false),
+    (
+        "bookworm-dracut-ext4",
+        &[
+            "condemned/hangs",
+            "condemned/flaps",
+            "condemned/mute",
+            "deadline-passes",
+            "network-down",
+        ],
+        false,
+    ),
     (
         "bookworm-initramfs-tools",
-        &["upgrade", "service-dies"],
+        &["condemned/unwell", "upgrade", "service-dies"],
         false,
     ),
     ("bookworm-initramfs-tools", &["brings"], false),
     ("bookworm-dracut", &["brings"], false),
     ("trixie-dracut", &["brings"], false),
-    ("trixie-dracut", &["kernel-panics"], false),
+    (
+        "trixie-dracut",
+        &["upgrade", "service-dies", "kernel-panics"],
+        false,
+    ),
     ("trixie-dracut", &["orderly-reboot"], false),
     (
         "bookworm-dracut-ext4",
