@@ -68,7 +68,7 @@ struct How {
     /// Chooses the states: the same seed and recording, the same states
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Workers at once [default: two for each core, as they wait half of the time]; 1 where the kernel refuses two mounts of one UUID (before 6.7)
+    /// Workers at once [default: three for each core, as they wait half of the time]; 1 where the kernel refuses two mounts of one UUID (before 6.7)
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
     /// Stop after so many states with violations
@@ -80,7 +80,7 @@ struct How {
     /// Every Nth state loses power again, at 24 moments of its recovery; 0 for none
     #[arg(long, value_name = "N", default_value_t = 100)]
     twice: u64,
-    /// Seconds one state may take
+    /// Seconds one state may take, and each that a second cut makes of it
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     limit: u64,
     /// Directory for the evidence of violations [default: beside the log]

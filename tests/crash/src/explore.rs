@@ -43,10 +43,41 @@ pub struct Plan {
     pub again: u64,
     /// Every so-many-th gets a second power cut during its recovery.
     pub twice: u64,
-    /// How long one state may take.
+    /// How long one state may take, and each that a second cut makes of it.
     pub limit: Duration,
     /// Where evidence goes.
     pub evidence: PathBuf,
+}
+
+impl Plan {
+    /// How closely the state at this place of the order is looked at.
+    fn depth(&self, index: usize) -> Depth {
+        let chosen = |every: u64| {
+            let number = (index as u64).wrapping_add(self.seed);
+            every > 0 && number % every == 0
+        };
+        if chosen(self.twice) {
+            Depth::Twice
+        } else if chosen(self.again) {
+            Depth::Again
+        } else {
+            Depth::Boot
+        }
+    }
+}
+
+/// The states of each worker, by their places in the order. Those of one depth are
+/// dealt apart from the others: they are many times as much work, and by the place
+/// alone all of them could be one worker's.
+fn deal(depths: &[Depth], workers: usize) -> Vec<Vec<usize>> {
+    let mut hands = vec![Vec::new(); workers];
+    let mut next = BTreeMap::new();
+    for (index, depth) in depths.iter().enumerate() {
+        let worker = next.entry(depth).or_insert(0);
+        hands[*worker].push(index);
+        *worker = (*worker + 1) % workers;
+    }
+    hands
 }
 
 /// What workers share.
@@ -54,6 +85,7 @@ struct Shared<'a> {
     plan: &'a Plan,
     recording: &'a Recording,
     states: &'a [State],
+    depths: &'a [Depth],
     done: Mutex<Done>,
     stop: AtomicBool,
 }
@@ -77,19 +109,24 @@ pub fn explore(
     mut tell: impl FnMut(&Progress),
 ) -> Result<Summary> {
     let states = chosen(&recording.log, plan.seed, plan.states);
+    let depths: Vec<_> = (0..states.len()).map(|index| plan.depth(index)).collect();
+    let hands = deal(&depths, plan.workers.max(1));
     let began = Instant::now();
     let shared = Shared {
         plan,
         recording,
         states: &states,
+        depths: &depths,
         done: Mutex::default(),
         stop: AtomicBool::new(false),
     };
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..plan.workers.max(1))
-            .map(|number| {
+        let workers: Vec<_> = hands
+            .iter()
+            .enumerate()
+            .map(|(number, hand)| {
                 let shared = &shared;
-                scope.spawn(move || shared.work(number))
+                scope.spawn(move || shared.work(number, hand))
             })
             .collect();
         while !workers.iter().all(thread::ScopedJoinHandle::is_finished) {
@@ -184,17 +221,17 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Shared<'_> {
     /// One worker's life; the process behind it may be several, one after the other.
-    fn work(&self, number: usize) {
-        if let Err(why) = self.orders(number) {
+    fn work(&self, number: usize, hand: &[usize]) {
+        if let Err(why) = self.orders(number, hand) {
             self.stop.store(true, Ordering::Relaxed);
             lock(&self.done).broken.get_or_insert(why);
         }
     }
 
-    fn orders(&self, number: usize) -> Result<()> {
+    fn orders(&self, number: usize, hand: &[usize]) -> Result<()> {
         let place = self.plan.evidence.join(format!("worker.{number}"));
         let mut process = None;
-        for index in self.share_of(number) {
+        for &index in hand {
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }
@@ -203,14 +240,15 @@ impl Shared<'_> {
                 none => none.insert(Process::start(self.plan, &place)?),
             };
             let state = self.states[index];
-            let depth = self.depth(index);
+            let depth = self.depths[index];
             let directory = self.evidence(index, &state);
             let order = Order {
                 state: state.to_string(),
                 depth,
                 directory: directory.clone(),
             };
-            let answer = ready.ask(&order, self.plan.limit);
+            let limit = self.plan.limit * depth.states();
+            let answer = ready.ask(&order, limit);
             let outcome = match answer {
                 Ok(Answer::Done(outcome)) => outcome,
                 Ok(Answer::Ready) => Outcome::wrong("worker", "an outcome", "a greeting"),
@@ -223,7 +261,7 @@ impl Shared<'_> {
                     process = None;
                     match ended {
                         Ended::Hung(stacks) => {
-                            let limit = format!("an end within {:?}", self.plan.limit);
+                            let limit = format!("an end within {limit:?}");
                             Outcome::wrong("hung", &limit, &stacks)
                         }
                         Ended::Gone(how) => Outcome::wrong("worker", "an answer", &how),
@@ -236,25 +274,6 @@ impl Shared<'_> {
         // What is left there is nobody's.
         let _ = fs::remove_dir(&place);
         Ok(())
-    }
-
-    /// The states of one worker, by their places in the order.
-    fn share_of(&self, number: usize) -> impl Iterator<Item = usize> {
-        (number..self.states.len()).step_by(self.plan.workers.max(1))
-    }
-
-    fn depth(&self, index: usize) -> Depth {
-        let chosen = |every: u64| {
-            let number = (index as u64).wrapping_add(self.plan.seed);
-            every > 0 && number % every == 0
-        };
-        if chosen(self.plan.twice) {
-            Depth::Twice
-        } else if chosen(self.plan.again) {
-            Depth::Again
-        } else {
-            Depth::Boot
-        }
     }
 
     fn evidence(&self, index: usize, state: &State) -> PathBuf {

@@ -24,7 +24,7 @@ use crate::{Replayer, State};
 const FIRST_BOOT: u64 = 1 << 32;
 
 /// How closely a state is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Depth {
     /// One boot.
     Boot,
@@ -34,6 +34,16 @@ pub enum Depth {
     /// Power goes once more while the first boot is at work, or the command that
     /// is run again.
     Twice,
+}
+
+impl Depth {
+    /// How many states are looked at.
+    pub(crate) fn states(self) -> u32 {
+        match self {
+            Self::Boot | Self::Again => 1,
+            Self::Twice => 1 + twice::STATES,
+        }
+    }
 }
 
 /// What came of a state.

@@ -123,7 +123,7 @@ impl How {
             arguments,
             states: self.states,
             seed: self.seed,
-            workers: self.workers.unwrap_or(2 * cores),
+            workers: self.workers.unwrap_or(3 * cores),
             max_violations: self.max_violations.max(1),
             again: self.again,
             twice: self.twice,

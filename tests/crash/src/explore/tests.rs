@@ -43,3 +43,30 @@ fn every_batch_is_from_all_over_the_log() {
     }
     assert!(!states.is_sorted());
 }
+
+#[test]
+fn every_worker_gets_as_much_of_every_depth() {
+    let depth = |index: usize| match index {
+        index if index % 100 == 7 => Depth::Twice,
+        index if index % 8 == 3 => Depth::Again,
+        _ => Depth::Boot,
+    };
+    let depths: Vec<_> = (0..2000).map(depth).collect();
+    let hands = deal(&depths, 4);
+    for wanted in [Depth::Boot, Depth::Again, Depth::Twice] {
+        let of_depth = |hand: &Vec<usize>| {
+            let hand = hand.iter();
+            hand.filter(|index| depths[**index] == wanted).count()
+        };
+        let counts: Vec<_> = hands.iter().map(of_depth).collect();
+        let (least, most) = (counts.iter().min(), counts.iter().max());
+        assert!(
+            most.unwrap() - least.unwrap() <= 1,
+            "{wanted:?}: {counts:?}"
+        );
+    }
+    assert!(hands.iter().all(|hand| hand.is_sorted()));
+    let mut dealt = hands.concat();
+    dealt.sort_unstable();
+    assert!(dealt.into_iter().eq(0..2000));
+}

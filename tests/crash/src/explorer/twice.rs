@@ -11,7 +11,7 @@ use crate::story::Step;
 use crate::{Log, Mark, Recorder, Replayer, State, states};
 
 /// States that are looked at of one recovery.
-const STATES: usize = 24;
+pub(super) const STATES: u32 = 24;
 /// The recovery's own steps.
 const BOOT: u32 = 0;
 const COMMAND: u32 = 1;
@@ -22,7 +22,7 @@ impl Explorer {
         let log = Arc::new(self.recover(state).map_err(|why| of("record", &why))?);
         let replayer = Replayer::new(Arc::clone(&log), "second");
         let mut replayer = replayer.map_err(|why| of("replay", &why))?;
-        for second in states::enumerate(&log, 1, STATES) {
+        for second in states::enumerate(&log, 1, STATES as usize) {
             self.look_at_second(state, &log, &mut replayer, &second, outcome)?;
             if !outcome.violations.is_empty() {
                 let path =
