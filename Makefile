@@ -113,6 +113,10 @@ SEED   := 1
 crash-test: deps-build build-boot build-tools ## Cut the power in STATES=2000 ways, chosen by SEED=1
 	$(AS_ROOT) $(REL)/op-dbus-crash run --states $(STATES) --seed $(SEED)
 
+.PHONY: crash-test-release
+crash-test-release: ## What a release is to see: 100,000 states, an hour or more on an idle machine
+	$(MAKE) --no-print-directory crash-test STATES=100000
+
 .PHONY: test
 test: deps-vm lint build check-static ## All tests; in QEMU at most 25 boots of Debian
 	@$(MAKE) --no-print-directory fuzz SECONDS=10
