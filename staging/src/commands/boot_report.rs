@@ -25,7 +25,10 @@ pub(crate) fn run(context: &Context, args: &cli::BootReport) -> Result<Exit> {
     let wait = Duration::from_secs(args.watchdog_wait.into());
     let start = Instant::now();
     if !wait.is_zero() && begun.is_open(context) {
-        while start.elapsed() < wait && !watchdog::has_reset(&context.layout) {
+        while start.elapsed() < wait
+            && !watchdog::has_reset(&context.layout)
+            && watchdog::may_come(&context.layout)
+        {
             thread::sleep(POLL);
         }
     }

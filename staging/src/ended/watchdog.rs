@@ -21,6 +21,12 @@ pub(crate) fn has_reset(layout: &Layout) -> bool {
     any(&layout.host("/sys/class/watchdog"))
 }
 
+/// Whether a watchdog's driver may be loaded yet: udevd keeps this file as long as
+/// it has devices to deal with. A slow machine takes minutes until then.
+pub(crate) fn may_come(layout: &Layout) -> bool {
+    layout.run.join("udev/queue").exists()
+}
+
 fn any(class: &Path) -> bool {
     let Ok(devices) = fs::read_dir(class) else {
         return false;
@@ -36,6 +42,16 @@ fn any(class: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_driver_may_come_while_udev_is_busy() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path(), "/");
+        assert!(!may_come(&layout));
+        fs::create_dir(dir.path().join("udev")).unwrap();
+        fs::write(dir.path().join("udev/queue"), "").unwrap();
+        assert!(may_come(&layout));
+    }
 
     #[test]
     fn only_the_reset_flag_counts() {
