@@ -41,10 +41,23 @@ fuzz_target!(|data: &[u8]| {
     let Ok((head, found)) = verify(log, None) else {
         return;
     };
-    assert_eq!(head.length, found.len() as u64);
-    // The record may know of fewer lines, never of more.
-    let known = u64::from(known).min(head.length);
-    let known_line = usize::try_from(known).ok().and_then(|n| n.checked_sub(1));
+    if head.length == u64::MAX {
+        return;
+    }
+    // A log may begin anywhere, if a line of it says that the rest was removed.
+    let removed = found.first().map_or(0, |line| line.n - 1);
+    assert_eq!(head.length, removed + found.len() as u64);
+    if removed > 0 {
+        let stated = |line: &Line| line.rotation.and_then(|rotation| rotation.removed);
+        let stated = found.iter().filter_map(stated).next_back();
+        assert!(stated.is_some_and(|stated| stated.n >= removed));
+    }
+    // The record may know of fewer lines, never of more, and of one that is kept.
+    let least = if removed > 0 { removed + 1 } else { 0 };
+    let known = u64::from(known).max(least).min(head.length);
+    let known_line = usize::try_from(known - removed)
+        .ok()
+        .and_then(|n| n.checked_sub(1));
     let anchor = AuditHead {
         length: known,
         head: known_line
