@@ -32,10 +32,10 @@ fn only_what_the_caller_could_read_is_taken() {
     stream(flags(OFlags::RDWR)).unwrap();
     assert!(why(stream(open(dir.path()))).contains("neither"));
     assert!(why(stream(open(Path::new("/dev/null")))).contains("neither"));
-    let (reader, _writer) = io::pipe().unwrap();
+    let (reader, _writer) = rustix::pipe::pipe().unwrap();
     let pipe = reader.try_clone().unwrap();
-    assert!(why(regular("manifest", pipe.into())).contains("not a regular file"));
-    stream(reader.into()).unwrap();
+    assert!(why(regular("manifest", pipe)).contains("not a regular file"));
+    stream(reader).unwrap();
 }
 
 #[test]

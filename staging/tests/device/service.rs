@@ -183,8 +183,9 @@ fn a_release_goes_all_the_way_over_the_bus() {
 }
 
 /// Hands over a pipe with half of a stream in it.
-fn half(stream: &str) -> (OwnedFd, std::io::PipeWriter) {
-    let (reader, mut writer) = std::io::pipe().unwrap();
+fn half(stream: &str) -> (OwnedFd, File) {
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    let writer = File::from(writer);
     let bytes = fs::read(stream).unwrap();
     let half = bytes.get(..bytes.len() / 2).unwrap().to_owned();
     let mut copy = writer.try_clone().unwrap();
@@ -192,8 +193,7 @@ fn half(stream: &str) -> (OwnedFd, std::io::PipeWriter) {
     std::thread::spawn(move || {
         let _ = copy.write_all(&half);
     });
-    writer.flush().unwrap();
-    (StdFd::from(reader).into(), writer)
+    (reader.into(), writer)
 }
 
 fn leftovers(device: &Device) -> Vec<String> {
