@@ -152,6 +152,8 @@ pub(super) fn fresh(story: &mut Story) {
         facts.overlay(C, &[TENTH]);
         facts.overlay_later(C, &[]);
         facts.perhaps_failed(C, &[&[TENTH]]);
+        // No boot reported on the one before it, whose shutdown was in order.
+        facts.logged("ended", B);
         facts.logged("refunded", C);
     });
     story.boot(|facts| {
