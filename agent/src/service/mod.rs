@@ -35,12 +35,13 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
+use async_io::Timer;
 use futures_lite::{StreamExt as _, future};
 use op_dbus_activator::layout::Layout;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use zbus::Connection;
-use zbus::fdo::{DBusProxy, RequestNameFlags};
+use zbus::fdo::{DBusProxy, NameLostStream, RequestNameFlags};
 
 use self::core::Core;
 pub use arguments::{Arguments, main};
@@ -52,6 +53,8 @@ pub const NAME: &str = "org.opdbus.Deploy1";
 /// The object.
 pub const PATH: &str = "/org/opdbus/Deploy1";
 
+/// For the bus to take the name back.
+const RELEASING: Duration = Duration::from_secs(2);
 /// For answers that are on their way when the service ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
@@ -113,8 +116,8 @@ pub fn serve(options: Options) -> Result<Ended, ServeError> {
     files::private(&directory).map_err(|why| error(directory.display().to_string(), &why))?;
     let idle = options.idle;
     let core = Arc::new(Core::new(options.stage, options.layout, directory));
-    let bus = future::block_on(appear(&core))?;
-    watch_bus(&bus, send);
+    let (bus, lost) = future::block_on(appear(&core))?;
+    watch_bus(lost, send);
 
     let ended = loop {
         let left = idle.saturating_sub(core.unused_for());
@@ -131,16 +134,23 @@ pub fn serve(options: Options) -> Result<Ended, ServeError> {
             }
         }
     };
-    // The bus starts it anew for whoever calls from now on.
-    let _ = future::block_on(bus.release_name(NAME));
+    // The bus starts it anew for whoever calls from now on. One that is gone gives
+    // no answer, and may go at any time.
+    if ended != Ended::BusLost {
+        future::block_on(future::or(
+            async { drop(bus.release_name(NAME).await) },
+            async { drop(Timer::after(RELEASING).await) },
+        ));
+    }
     core.slot.close();
     thread::sleep(LAST_ANSWERS);
     Ok(ended)
 }
 
 /// Connects, looks at the device, and takes the name: in this order, so that the
-/// first answer is a true one.
-async fn appear(core: &Arc<Core>) -> Result<Connection, ServeError> {
+/// first answer is a true one. What tells of the bus' end is begun before, too:
+/// a question to a bus that has ended may stay without an answer for ever.
+async fn appear(core: &Arc<Core>) -> Result<(Connection, NameLostStream), ServeError> {
     let lost = |why: zbus::Error| {
         error(
             "system bus",
@@ -153,6 +163,8 @@ async fn appear(core: &Arc<Core>) -> Result<Connection, ServeError> {
         .build()
         .await
         .map_err(lost)?;
+    let daemon = DBusProxy::new(&bus).await.map_err(lost)?;
+    let end = daemon.receive_name_lost().await.map_err(lost)?;
     core.refresh(&bus, Duration::ZERO).await;
     bus.request_name_with_flags(NAME, RequestNameFlags::DoNotQueue.into())
         .await
@@ -165,7 +177,7 @@ async fn appear(core: &Arc<Core>) -> Result<Connection, ServeError> {
             )
         })?;
     core.tell_events(&bus).await;
-    Ok(bus)
+    Ok((bus, end))
 }
 
 fn watch_signals(send: Sender<Ended>) -> Result<(), ServeError> {
@@ -180,20 +192,15 @@ fn watch_signals(send: Sender<Ended>) -> Result<(), ServeError> {
     Ok(())
 }
 
-fn watch_bus(bus: &Connection, send: Sender<Ended>) {
-    let bus = bus.clone();
+fn watch_bus(mut lost: NameLostStream, send: Sender<Ended>) {
     thread::spawn(move || {
-        let lost = async {
-            let daemon = DBusProxy::new(&bus).await?;
-            let mut lost = daemon.receive_name_lost().await?;
+        future::block_on(async {
             while let Some(signal) = lost.next().await {
                 if signal.args().is_ok_and(|args| args.name() == NAME) {
                     break;
                 }
             }
-            Ok::<_, zbus::Error>(())
-        };
-        let _ = future::block_on(lost);
+        });
         let _ = send.send(Ended::BusLost);
     });
 }
