@@ -330,6 +330,7 @@ fn a_silent_bus_does_not_hold_it_up() {
 
 #[test]
 fn a_wrong_configuration_is_no_verdict() {
-    let output = agent(Path::new("/nonexistent/deploy.toml"), "unix:path=/x");
+    let directory = TempDir::new().unwrap();
+    let output = agent(&directory.path().join("deploy.toml"), "unix:path=/x");
     assert_eq!(output.status.code(), Some(3));
 }
