@@ -47,9 +47,20 @@ pub trait Host {
     fn activate(&mut self, slot: Slot, deployment: &Deployment) -> Result<(), Unfit>;
     /// What the audit log gives when all three files are lost.
     fn rebuild(&mut self) -> Option<Record>;
-    /// Whether the audit log can be written. `decisive`: nothing else makes the
+    /// What comes of writing to the audit log. `decisive`: nothing else makes the
     /// command write the record.
-    fn log(&mut self, decisive: bool) -> bool;
+    fn log(&mut self, decisive: bool) -> Logged;
+}
+
+/// What came of writing to the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logged {
+    /// The lines are there.
+    Written,
+    /// They are not, and the record counts that.
+    Failed,
+    /// The events were none of the device's.
+    Nothing,
 }
 
 /// What a boot knows before it reads the record.
@@ -207,13 +218,15 @@ pub fn command<C: Copies, H: Host>(
     let is_stale = matches!(verdict, Verdict::Stale(..));
     let is_due = change.record.is_some() || is_repair || is_stale;
     let mut next = change.record.unwrap_or(start);
-    let is_written = is_due || has_events;
+    let mut is_written = is_due || has_events;
     let mut is_gap = false;
-    if has_events && !host.log(!is_due) {
+    let logged = has_events.then(|| host.log(!is_due));
+    if matches!(logged, Some(Logged::Failed | Logged::Nothing)) {
         next.attempts.clone_from(&record.attempts);
         next.attempts_dropped = record.attempts_dropped;
         // Where nothing else changes, only that there is a gap.
-        is_gap = !is_due;
+        is_gap = !is_due && logged == Some(Logged::Failed);
+        is_written = is_due || is_gap;
     }
     let mut now = record;
     if is_written {

@@ -12,7 +12,7 @@ use op_dbus_bootstate::{Deployment, Record, Slot};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
-use crate::common::programs::{self, Answer, Host, Plan};
+use crate::common::programs::{self, Answer, Host, Logged, Plan};
 use crate::common::{Fault, Medium, boot};
 use crate::medium::SEQUENCE;
 use crate::play::{How, Op, command};
@@ -106,9 +106,14 @@ impl Host for Around<'_> {
         })
     }
 
-    fn log(&mut self, _: bool) -> bool {
+    fn log(&mut self, _: bool) -> Logged {
         self.logged = true;
-        self.event.log && self.has_logged != Some(false)
+        match self.has_logged {
+            // An attempt of the shape's own making.
+            Some(false) => Logged::Nothing,
+            _ if self.event.log => Logged::Written,
+            _ => Logged::Failed,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use op_dbus_bootstate::{Deployment, Record, Slot};
 
 use crate::check::Violation;
 use crate::common::boot;
-use crate::common::programs::{self, Command, Copies, Host, Plan};
+use crate::common::programs::{self, Command, Copies, Host, Logged, Plan};
 use crate::fate::Fate;
 use crate::medium::{Hands, Library, Medium};
 use crate::shape::{Shape, THIS_BOOT, V, number};
@@ -199,7 +199,7 @@ impl Host for Fixed {
         None
     }
 
-    fn log(&mut self, _: bool) -> bool {
-        true
+    fn log(&mut self, _: bool) -> Logged {
+        Logged::Written
     }
 }

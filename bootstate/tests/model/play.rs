@@ -13,7 +13,7 @@ use op_dbus_bootstate::{Deployment, Record, Slot};
 
 use crate::check::{self, Step, Tried, Violation};
 use crate::common::boot;
-use crate::common::programs::{Answer, Command, Host, Plan};
+use crate::common::programs::{Answer, Command, Host, Logged, Plan};
 use crate::fate::{Fact, Fate, Health};
 use crate::faults::DriverFault;
 use crate::medium::{Library, Medium};
@@ -465,12 +465,12 @@ impl Host for Around<'_> {
     }
 
     /// Where it decides nothing, both answers leave the same shape of a record.
-    fn log(&mut self, decisive: bool) -> bool {
-        let fails = decisive && self.fate.choose(2) == 1;
-        if fails {
+    fn log(&mut self, decisive: bool) -> Logged {
+        if decisive && self.fate.choose(2) == 1 {
             self.fate.note(Fact::LogFailed);
+            return Logged::Failed;
         }
-        !fails
+        Logged::Written
     }
 }
 

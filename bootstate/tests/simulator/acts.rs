@@ -6,7 +6,7 @@ use op_dbus_bootstate::store::{Loaded, Reading, Verdict, Writer, load};
 use op_dbus_bootstate::transition::{Overrides, Running};
 use op_dbus_bootstate::{Deployment, Record, Slot};
 
-use crate::common::programs::{self, Answer, Command, Copies, Host, Plan};
+use crate::common::programs::{self, Answer, Command, Copies, Host, Logged, Plan};
 use crate::common::{LIMITS, boot, deployment};
 use crate::disk::Disk;
 
@@ -155,8 +155,8 @@ impl Host for Calm {
         })
     }
 
-    fn log(&mut self, _: bool) -> bool {
-        true
+    fn log(&mut self, _: bool) -> Logged {
+        Logged::Written
     }
 }
 
