@@ -3,6 +3,7 @@
 //! Written in one step at every verdict. A reader that finds no file, or one of
 //! another boot or version, knows that the agent did not get so far.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,17 @@ pub enum Verdict {
     None,
 }
 
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+            Self::Unknown => "unknown",
+            Self::None => "none",
+        })
+    }
+}
+
 /// What weight a check has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -49,6 +61,16 @@ pub enum Kind {
     Wanted,
     /// Failing means "not known yet": it is about what the version can't help.
     Infrastructure,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Required => "required",
+            Self::Wanted => "wanted",
+            Self::Infrastructure => "infrastructure",
+        })
+    }
 }
 
 /// A check that did not hold when the verdict came.

@@ -1,23 +1,15 @@
-//! What the health check said of this boot: `/run/op-dbus/health.json`, which
-//! op-dbus-agent writes at every verdict.
+//! What the health check said of this boot, as far as it counts.
 //!
-//! A verdict counts only for the boot and the version it was made in. What is
-//! missing, of another boot or version, or can't be understood, is silence: the
-//! check did not end properly.
+//! The file is [`op_dbus_health::verdict`]'s. A verdict counts only for the boot
+//! and the version it was made in. What is missing, of another boot or version,
+//! or can't be understood, is silence: the check did not end properly.
 
-use std::io;
-use std::path::PathBuf;
-
-use op_dbus_activator::config::MAX_LEN;
-use op_dbus_activator::files;
 use op_dbus_bootstate::transition::Running;
-use op_dbus_bootstate::{BootId, Version};
-use serde::Deserialize;
+use op_dbus_health::settings::Policy;
+use op_dbus_health::verdict::{self, Failure, Kind, Report};
 
 use crate::context::Context;
 
-/// Longest file that is read, in bytes.
-const FILE_MAX: usize = 256 * 1024;
 /// Longest text made of a verdict's reasons, in bytes: the log's bound on a
 /// detail leaves room for a few words before it.
 const REASONS_MAX: usize = 900;
@@ -29,8 +21,9 @@ pub(crate) enum Verdict {
     Healthy,
     /// Something that decides is bad; what, for people.
     Unhealthy(String),
-    /// Nothing is bad, but something was not known in time; what, for people.
-    Unknown(String),
+    /// Nothing is bad, but something was not known in time; what, for people,
+    /// and what is to follow.
+    Unknown(String, Policy),
     /// It was stopped, or could not tell what to look at: nothing follows; why,
     /// for people.
     Stopped(String),
@@ -38,114 +31,64 @@ pub(crate) enum Verdict {
     Silent,
 }
 
-/// `unknown` in `[health]`: what follows when it can't be known whether a boot
-/// is healthy.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Policy {
-    /// A trial gets another boot; anything else stays up.
-    #[default]
-    Retry,
-    /// As if it were healthy.
-    Bless,
-    /// As if it were not.
-    Condemn,
-}
-
-/// The file.
-#[derive(Debug, Deserialize)]
-pub(crate) struct File {
-    schema: u32,
-    boot_id: BootId,
-    #[serde(default)]
-    version: Option<Version>,
-    /// The verdict, in a word.
-    pub(crate) verdict: String,
-    /// What speaks against the version.
-    #[serde(default)]
-    pub(crate) failures: Vec<Failed>,
-}
-
-/// A check that failed.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Failed {
-    /// Which one.
-    pub(crate) check: String,
-    reason: String,
-    /// What its failure means.
-    #[serde(default)]
-    pub(crate) kind: String,
-}
-
-/// Where the agent puts it.
-pub(crate) fn path(context: &Context) -> PathBuf {
-    context.layout.run_dir().join("health.json")
-}
-
-/// What was said of what runs in this boot, in the check's own words; none:
-/// nothing that counts.
-pub(crate) fn said(context: &Context, running: &Running) -> Option<File> {
-    let text = files::read_text(&path(context), FILE_MAX).ok()?;
-    let file: File = serde_json::from_str(&text).ok()?;
-    let is_of_this = file.schema == 1
-        && file.boot_id == running.boot_id
-        && file.version.as_ref() == Some(&running.version);
-    is_of_this.then_some(file)
+/// The file, if it is about what runs in this boot. The error is one line;
+/// `Ok(None)`: there is none.
+pub(crate) fn said(context: &Context, running: &Running) -> Result<Option<Report>, String> {
+    let path = Report::path(&context.layout);
+    let checked = match Report::read(&context.layout) {
+        Ok(None) => return Ok(None),
+        Ok(Some(report)) => is_about(&report, running).map(|()| report),
+        Err(why) => Err(why.to_string()),
+    };
+    checked
+        .map(Some)
+        .map_err(|why| format!("{}: {why}; it does not count", path.display()))
 }
 
 /// Reads what was said of what runs in this boot.
 pub(crate) fn read(context: &Context, running: &Running) -> Verdict {
-    let path = path(context);
-    let text = match files::read_text(&path, FILE_MAX) {
-        Ok(text) => text,
+    match said(context, running) {
+        Ok(None) => Verdict::Silent,
+        Ok(Some(report)) => weigh(&report),
         Err(why) => {
-            if why.kind() != io::ErrorKind::NotFound {
-                context.warn(format!("{}: {why}; it does not count", path.display()));
-            }
-            return Verdict::Silent;
-        }
-    };
-    match parse(&text, running) {
-        Ok(verdict) => verdict,
-        Err(why) => {
-            context.warn(format!("{}: {why}; it does not count", path.display()));
+            context.warn(why);
             Verdict::Silent
         }
     }
 }
 
-fn parse(text: &str, running: &Running) -> Result<Verdict, String> {
-    let file: File = serde_json::from_str(text).map_err(|why| why.to_string())?;
-    if file.schema != 1 {
-        return Err(format!("schema {} instead of 1", file.schema));
-    }
-    if file.boot_id != running.boot_id {
+fn is_about(report: &Report, running: &Running) -> Result<(), String> {
+    if report.boot_id != Some(running.boot_id) {
         return Err("of another boot".to_owned());
     }
-    if file.version.as_ref() != Some(&running.version) {
+    if report.version.as_ref() != Some(&running.version) {
         return Err(format!("not about {}, which runs", running.version));
     }
-    let of = |kinds: &[&str]| -> String {
-        let those = file.failures.iter();
-        let those = those.filter(|failed| kinds.contains(&failed.kind.as_str()));
-        words(those)
+    Ok(())
+}
+
+fn weigh(report: &Report) -> Verdict {
+    let of = |kinds: &[Kind]| {
+        let those = report.failures.iter();
+        words(those.filter(|failed| kinds.contains(&failed.kind)))
     };
-    match file.verdict.as_str() {
-        "healthy" => Ok(Verdict::Healthy),
-        "unhealthy" => Ok(Verdict::Unhealthy(of(&["required", ""]))),
-        "unknown" => Ok(Verdict::Unknown(of(&["infrastructure", "required", ""]))),
-        "none" => Ok(Verdict::Stopped(of(&["required", ""]))),
-        other => Err(format!("no such verdict: {other:?}")),
+    match report.verdict {
+        verdict::Verdict::Healthy => Verdict::Healthy,
+        verdict::Verdict::Unhealthy => Verdict::Unhealthy(of(&[Kind::Required])),
+        verdict::Verdict::Unknown => {
+            let reasons = of(&[Kind::Infrastructure, Kind::Required]);
+            Verdict::Unknown(reasons, report.policy)
+        }
+        verdict::Verdict::None => Verdict::Stopped(of(&[Kind::Required])),
     }
 }
 
-/// One line of everything, bounded, as plain text.
-fn words<'f>(failures: impl Iterator<Item = &'f Failed>) -> String {
+/// One line of everything, bounded.
+fn words<'f>(failures: impl Iterator<Item = &'f Failure>) -> String {
     let mut text = String::new();
     let mut left_out = 0_usize;
     for failed in failures {
-        let plain = |text: &str| text.replace(|c: char| c.is_control(), " ");
-        let one = format!("{}: {}", plain(&failed.check), plain(&failed.reason));
+        let one = format!("{}: {}", failed.check, failed.reason);
         if !text.is_empty() && text.len().saturating_add(one.len()) > REASONS_MAX {
             left_out = left_out.saturating_add(1);
             continue;
@@ -153,7 +96,7 @@ fn words<'f>(failures: impl Iterator<Item = &'f Failed>) -> String {
         if !text.is_empty() {
             text.push_str("; ");
         }
-        text.extend(one.chars().take(REASONS_MAX));
+        text.push_str(&one);
     }
     if left_out > 0 {
         text = format!("{text}; and {left_out} more");
@@ -164,32 +107,10 @@ fn words<'f>(failures: impl Iterator<Item = &'f Failed>) -> String {
     text
 }
 
-/// Reads the policy. A configuration that can't be read or understood has the
-/// default one: it condemns nothing that is only unknown.
-pub(crate) fn policy(context: &Context) -> Policy {
-    let text = files::read_text(context.config_path(), MAX_LEN).unwrap_or_default();
-    parse_policy(&text)
-}
-
-fn parse_policy(text: &str) -> Policy {
-    #[derive(Default, Deserialize)]
-    struct Section {
-        #[serde(default)]
-        unknown: Policy,
-    }
-    #[derive(Default, Deserialize)]
-    struct Whole {
-        #[serde(default)]
-        health: Section,
-    }
-    let whole: Whole = toml::from_str(text).unwrap_or_default();
-    whole.health.unknown
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use op_dbus_bootstate::{Digest, Slot};
+    use op_dbus_bootstate::{BootId, Digest, Slot};
 
     fn running() -> Running {
         Running {
@@ -201,12 +122,12 @@ mod tests {
         }
     }
 
-    fn said(verdict: &str, failures: &str) -> Result<Verdict, String> {
+    fn report(verdict: &str, failures: &str) -> Report {
         let id = BootId([7; 16]);
         let text = format!(
-            r#"{{"schema":1,"boot_id":"{id}","version":"v1.2.0","verdict":"{verdict}","decided_ms":5,"failures":[{failures}]}}"#
+            r#"{{"schema":1,"boot_id":"{id}","version":"v1.2.0","verdict":"{verdict}","policy":"bless","decided_ms":5,"failures":[{failures}]}}"#
         );
-        parse(&text, &running())
+        Report::parse(text.as_bytes()).unwrap()
     }
 
     const WEB: &str =
@@ -216,26 +137,27 @@ mod tests {
 
     #[test]
     fn reasons_are_those_that_decided() {
+        let said = |verdict: &str, failures: &str| weigh(&report(verdict, failures));
         let all = format!("{WEB},{NICE},{DNS}");
-        assert_eq!(said("healthy", NICE), Ok(Verdict::Healthy));
+        assert_eq!(said("healthy", NICE), Verdict::Healthy);
         let words = "unit web.service: failed (exit-code)";
         assert_eq!(
             said("unhealthy", &all),
-            Ok(Verdict::Unhealthy(words.to_owned()))
+            Verdict::Unhealthy(words.to_owned())
         );
-        let words = "dns example.org: timed out";
+        let words = "dns example.org: timed out".to_owned();
         assert_eq!(
             said("unknown", &format!("{NICE},{DNS}")),
-            Ok(Verdict::Unknown(words.to_owned()))
+            Verdict::Unknown(words, Policy::Bless)
         );
         let stopped = r#"{"check":"op-dbus-agent","reason":"was stopped","kind":"required"}"#;
         assert_eq!(
             said("none", stopped),
-            Ok(Verdict::Stopped("op-dbus-agent: was stopped".to_owned()))
+            Verdict::Stopped("op-dbus-agent: was stopped".to_owned())
         );
         assert_eq!(
             said("unhealthy", ""),
-            Ok(Verdict::Unhealthy("no reason was given".to_owned()))
+            Verdict::Unhealthy("no reason was given".to_owned())
         );
     }
 
@@ -246,49 +168,26 @@ mod tests {
             "ö".repeat(300)
         );
         let all = vec![one.as_str(); 50].join(",");
-        let Ok(Verdict::Unhealthy(words)) = said("unhealthy", &all) else {
+        let Verdict::Unhealthy(words) = weigh(&report("unhealthy", &all)) else {
             panic!("no verdict");
         };
         assert!(words.len() <= REASONS_MAX + 20, "{}", words.len());
-        assert!(words.ends_with("and 49 more"), "{words}");
-        let long = format!(
-            r#"{{"check":"a","reason":"{}","kind":"required"}}"#,
-            "x".repeat(100_000)
-        );
-        let Ok(Verdict::Unhealthy(words)) = said("unhealthy", &long) else {
-            panic!("no verdict");
-        };
-        assert_eq!(words.len(), REASONS_MAX);
+        assert!(words.ends_with("and 46 more"), "{words}");
     }
 
     #[test]
     fn a_verdict_on_anything_else_does_not_count() {
-        let id = BootId([7; 16]);
-        let other = BootId([8; 16]);
-        for text in [
-            String::new(),
-            "{}".to_owned(),
-            format!(r#"{{"schema":2,"boot_id":"{id}","version":"v1.2.0","verdict":"healthy"}}"#),
-            format!(r#"{{"schema":1,"boot_id":"{other}","version":"v1.2.0","verdict":"healthy"}}"#),
-            format!(r#"{{"schema":1,"boot_id":"{id}","version":"v1.1.0","verdict":"healthy"}}"#),
-            format!(r#"{{"schema":1,"boot_id":"{id}","version":null,"verdict":"unhealthy"}}"#),
-            format!(r#"{{"schema":1,"boot_id":"{id}","version":"v1.2.0","verdict":"well"}}"#),
-        ] {
-            assert!(parse(&text, &running()).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_policy_that_is_not_understood_condemns_nothing() {
-        for (text, policy) in [
-            ("", Policy::Retry),
-            ("[health]\nunknown = \"bless\"\n", Policy::Bless),
-            ("[health]\nunknown = \"condemn\"\n", Policy::Condemn),
-            ("[health]\nunknown = \"retry\"\ncheck = 5\n", Policy::Retry),
-            ("[health]\nunknown = \"kondemn\"\n", Policy::Retry),
-            ("[health\n", Policy::Retry),
-        ] {
-            assert_eq!(parse_policy(text), policy, "{text}");
+        assert_eq!(is_about(&report("healthy", ""), &running()), Ok(()));
+        let spoiled: [fn(&mut Report); 4] = [
+            |report| report.boot_id = Some(BootId([8; 16])),
+            |report| report.boot_id = None,
+            |report| report.version = Some("v1.1.0".parse().unwrap()),
+            |report| report.version = None,
+        ];
+        for (case, spoil) in spoiled.into_iter().enumerate() {
+            let mut report = report("healthy", "");
+            spoil(&mut report);
+            assert!(is_about(&report, &running()).is_err(), "case {case}");
         }
     }
 }

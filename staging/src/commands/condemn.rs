@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use op_dbus_bootstate::record::Next;
 use op_dbus_bootstate::transition::{self, Running};
+use op_dbus_health::settings::Policy;
 
 use super::running::{self, ThisBoot};
 use crate::cli::device as cli;
@@ -13,7 +14,7 @@ use crate::context::{Context, Report};
 use crate::error::{Exit, Failure, Result};
 use crate::limited;
 use crate::session::Session;
-use crate::verdict::{self, Policy, Verdict};
+use crate::verdict::{self, Verdict};
 
 /// Respects who inhibits a shutdown, for a while, and reboots.
 const REBOOT_UNIT: &str = "op-dbus-reboot.service";
@@ -76,7 +77,7 @@ fn ask(context: &Context, args: &cli::Condemn, running: &Running) -> Ask {
     }
     match verdict::read(context, running) {
         Verdict::Unhealthy(reasons) => Ask::Condemn(reasons),
-        Verdict::Unknown(reasons) => match verdict::policy(context) {
+        Verdict::Unknown(reasons, policy) => match policy {
             Policy::Condemn => Ask::Condemn(format!("not known in time: {reasons}")),
             Policy::Retry => Ask::TryAgain(reasons),
             Policy::Bless => Ask::Leave(format!(

@@ -60,7 +60,7 @@ fn refund(context: &Context, told: &Told) -> Result<(Option<Version>, bool)> {
             outcome,
         } = transition::orderly_shutdown(record, &running);
         // One more try for what is not known is asked for by a reboot.
-        if let Verdict::Unknown(what) = verdict::read(context, &running) {
+        if let Verdict::Unknown(what, _) = verdict::read(context, &running) {
             for Event { detail, .. } in &mut events {
                 detail.push_str("; not known: ");
                 detail.push_str(&what);

@@ -110,6 +110,7 @@ fn what_this_boot_did_and_which_checks_fail() {
     activation["degraded"] = json!(["store-read-only"]);
     fs::write(&path, activation.to_string()).unwrap();
     let hostile = "unit \"a\\b\"\nop_dbus_problems 99";
+    let shown = hostile.replace('\n', " ");
     let health = json!({
         "schema": 1, "boot_id": activation["boot_id"], "version": "v1.0.0", "verdict": "unhealthy",
         "decided_ms": 5, "failures": [{ "check": hostile, "reason": "x", "kind": "required" }],
@@ -126,7 +127,7 @@ fn what_this_boot_did_and_which_checks_fail() {
         ("op_dbus_activation_step_seconds", "mount", Some(0.00025)),
         ("op_dbus_degraded", "store-read-only", Some(1.0)),
         ("op_dbus_health_verdict_info", "unhealthy", Some(1.0)),
-        ("op_dbus_check_failing", hostile, Some(1.0)),
+        ("op_dbus_check_failing", &shown, Some(1.0)),
         ("op_dbus_condition", "degraded", Some(1.0)),
         ("op_dbus_problems", "", Some(0.0)),
     ]);

@@ -3,6 +3,7 @@
 use std::fs;
 
 use op_dbus_bootstate::BootId;
+use op_dbus_health::verdict::Report;
 use op_dbus_loopback::sh;
 use serde_json::{Value, json};
 
@@ -16,7 +17,7 @@ pub(crate) fn say(device: &Device, verdict: &str, version: &str, failures: &Valu
         "schema": 1, "boot_id": boot, "version": version, "verdict": verdict,
         "decided_ms": 60_000, "failures": failures,
     });
-    let path = device.layout.run_dir().join("health.json");
+    let path = Report::path(&device.layout);
     fs::write(path, text.to_string()).unwrap();
 }
 
@@ -170,18 +171,14 @@ fn a_check_that_a_shutdown_stopped_early_condemns_nothing() {
 #[test]
 fn the_policy_may_condemn_or_bless_what_is_not_known() {
     let Some(device) = on_trial() else { return };
-    let config = device.layout.config();
-    let text = fs::read_to_string(&config).unwrap();
+    // What the configuration said when the check ran is in its verdict.
     let with = |policy: &str| {
-        let at = text.find("[health]").map(|at| at + "[health]".len());
-        let line = format!("\nunknown = \"{policy}\"");
-        let new = match at {
-            Some(at) => format!("{}{line}{}", &text[..at], &text[at..]),
-            None => format!("{text}\n[health]{line}\n"),
-        };
-        fs::write(&config, new).unwrap();
+        say(&device, "unknown", "v1.1.0", &no_dns());
+        let path = Report::path(&device.layout);
+        let mut said: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        said["policy"] = policy.into();
+        fs::write(path, said.to_string()).unwrap();
     };
-    say(&device, "unknown", "v1.1.0", &no_dns());
     with("bless");
     let (result, asked) = judged(&device, &[]);
     assert_eq!(result["result"], "nothing-to-do");
@@ -202,7 +199,7 @@ fn a_check_that_said_nothing_that_counts_condemns() {
     let cases: [(&str, Spoil); 5] = [
         ("missing", |_| {}),
         ("torn", |device| {
-            let path = device.layout.run_dir().join("health.json");
+            let path = Report::path(&device.layout);
             fs::write(path, "{\"schema\":1,").unwrap();
         }),
         ("of another version", |device| {
@@ -221,7 +218,7 @@ fn a_check_that_said_nothing_that_counts_condemns() {
     ];
     let Some(mut device) = on_trial() else { return };
     for (case, spoil) in cases {
-        let _ = fs::remove_file(device.layout.run_dir().join("health.json"));
+        let _ = fs::remove_file(Report::path(&device.layout));
         spoil(&device);
         let (result, asked) = judged(&device, &[]);
         assert_eq!(result["result"], "condemned", "{case}");

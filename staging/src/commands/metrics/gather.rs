@@ -250,7 +250,7 @@ fn health(context: &Context, facts: &Facts) -> Vec<Family> {
     let Some(running) = running.and_then(op_dbus_activator::activation::Activation::running) else {
         return Vec::new();
     };
-    let Some(said) = verdict::said(context, &running) else {
+    let Ok(Some(said)) = verdict::said(context, &running) else {
         return Vec::new();
     };
     let failing = gauge(
@@ -258,14 +258,15 @@ fn health(context: &Context, facts: &Facts) -> Vec<Family> {
         "Checks that fail, by the last health verdict of this boot.",
     );
     let failing = said.failures.iter().fold(failing, |family, failed| {
-        family.with([("check", &failed.check), ("kind", &failed.kind)], 1.0)
+        let kind = failed.kind.to_string();
+        family.with([("check", failed.check.as_str()), ("kind", &kind)], 1.0)
     });
     vec![
         gauge(
             "op_dbus_health_verdict_info",
             "The last health verdict of this boot.",
         )
-        .with([("verdict", &said.verdict)], 1.0),
+        .with([("verdict", said.verdict.to_string().as_str())], 1.0),
         failing,
     ]
 }
