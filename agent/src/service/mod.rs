@@ -138,8 +138,12 @@ pub fn serve(options: Options) -> Result<Ended, ServeError> {
     // no answer, and may go at any time.
     if ended != Ended::BusLost {
         future::block_on(future::or(
-            async { drop(bus.release_name(NAME).await) },
-            async { drop(Timer::after(RELEASING).await) },
+            async {
+                let _ = bus.release_name(NAME).await;
+            },
+            async {
+                let _ = Timer::after(RELEASING).await;
+            },
         ));
     }
     core.slot.close();
