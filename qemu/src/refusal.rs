@@ -39,6 +39,12 @@ impl Standing {
             // The log gains a line, and the record holds the log's length.
             fields.remove("audit");
             fields.remove("record");
+            // So do the attempts that the record kept for it: this boot's gets a time.
+            let boots = fields.get_mut("boots").and_then(Value::as_array_mut);
+            for boot in boots.into_iter().flatten().filter_map(Value::as_object_mut) {
+                boot.remove("logged");
+                boot.remove("time");
+            }
         }
         Ok(Self {
             store,
@@ -80,6 +86,19 @@ mod tests {
         let status =
             format!(r#"{{"good":"{good}","audit":{{"lines":{lines}}},"record":{{"sequence":1}}}}"#);
         Standing::parse(store.to_owned(), &status).unwrap()
+    }
+
+    #[test]
+    fn a_boot_may_come_into_the_log_and_may_not_change() {
+        let standing = |lines: u64, logged: &str, verdict: &str| {
+            let status = format!(
+                r#"{{"audit":{{"lines":{lines}}},"boots":[{{"logged":{logged},"time":{logged},"verdict":{verdict}}}]}}"#
+            );
+            Standing::parse(String::new(), &status).unwrap()
+        };
+        let before = standing(4, "null", "null");
+        assert!(before.kept(&standing(6, r#""now""#, "null")).is_ok());
+        assert!(before.kept(&standing(6, r#""now""#, r#""condemned""#)).is_err());
     }
 
     #[test]
