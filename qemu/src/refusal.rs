@@ -98,7 +98,11 @@ mod tests {
         };
         let before = standing(4, "null", "null");
         assert!(before.kept(&standing(6, r#""now""#, "null")).is_ok());
-        assert!(before.kept(&standing(6, r#""now""#, r#""condemned""#)).is_err());
+        assert!(
+            before
+                .kept(&standing(6, r#""now""#, r#""condemned""#))
+                .is_err()
+        );
     }
 
     #[test]
