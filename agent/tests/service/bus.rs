@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Gid, Uid};
 use tempfile::TempDir;
 use zbus::blocking::connection::Builder;
+use zbus::blocking::fdo::PropertiesProxy;
 use zbus::blocking::{Connection, Proxy};
 
 /// A user that is not root.
@@ -136,6 +137,15 @@ pub(crate) fn object(connection: &Connection) -> Proxy<'static> {
         .and_then(|it| it.path("/org/opdbus/Deploy1"))
         .and_then(|it| it.interface("org.opdbus.Deploy1"))
         .map(|it| it.cache_properties(zbus::proxy::CacheProperties::No))
+        .and_then(zbus::blocking::proxy::Builder::build)
+        .unwrap()
+}
+
+/// What tells of changes of its properties.
+pub(crate) fn properties(connection: &Connection) -> PropertiesProxy<'static> {
+    PropertiesProxy::builder(connection)
+        .destination("org.opdbus.Deploy1")
+        .and_then(|it| it.path("/org/opdbus/Deploy1"))
         .and_then(zbus::blocking::proxy::Builder::build)
         .unwrap()
 }

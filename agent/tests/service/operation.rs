@@ -5,11 +5,10 @@ use std::os::fd::OwnedFd as StdFd;
 use std::os::unix::net::UnixStream;
 
 use rustix::fs::{Mode, OFlags};
-use zbus::blocking::fdo::PropertiesProxy;
 use zbus::blocking::{Connection, Proxy};
 use zbus::zvariant::OwnedFd;
 
-use crate::bus::{NOBODY, SOMEBODY, object, refusal};
+use crate::bus::{NOBODY, SOMEBODY, object, properties, refusal};
 use crate::fake::{Answer, LONG, Polkit, Service, until};
 
 pub(crate) fn receive(deploy: &Proxy<'_>, service: &Service) -> zbus::Result<(String, String)> {
@@ -53,11 +52,7 @@ fn a_receive_gets_what_was_handed_over_and_tells_how_far_it_is() {
         return;
     };
     let watcher = service.bus.connect(SOMEBODY);
-    let properties = PropertiesProxy::builder(&watcher)
-        .destination("org.opdbus.Deploy1")
-        .and_then(|it| it.path("/org/opdbus/Deploy1"))
-        .and_then(zbus::blocking::proxy::Builder::build)
-        .unwrap();
+    let properties = properties(&watcher);
     let mut changes = properties.receive_properties_changed().unwrap();
     let finished = object(&watcher);
     let mut finished = finished.receive_signal("Finished").unwrap();

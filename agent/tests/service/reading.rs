@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 
-use zbus::blocking::fdo::{IntrospectableProxy, PropertiesProxy};
+use zbus::blocking::fdo::IntrospectableProxy;
 use zbus::zvariant::{OwnedValue, Value};
 
-use crate::bus::{NOBODY, SOMEBODY, object, refusal};
+use crate::bus::{NOBODY, SOMEBODY, object, properties, refusal};
 use crate::fake::{STATUS, Service, until};
 
 #[test]
@@ -45,11 +45,7 @@ fn what_changed_is_told_once_and_alone() {
         return;
     };
     let watcher = service.bus.connect(SOMEBODY);
-    let properties = PropertiesProxy::builder(&watcher)
-        .destination("org.opdbus.Deploy1")
-        .and_then(|it| it.path("/org/opdbus/Deploy1"))
-        .and_then(zbus::blocking::proxy::Builder::build)
-        .unwrap();
+    let properties = properties(&watcher);
     let mut told = properties.receive_properties_changed().unwrap();
     service.put(
         "status.json",
