@@ -1,7 +1,6 @@
 //! `boot-report`: how did the boots before this one end?
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -12,8 +11,6 @@ use crate::ended::watchdog;
 use crate::error::{Exit, Result};
 use crate::session::Session;
 
-/// Between two looks at the watchdogs.
-const POLL: Duration = Duration::from_millis(250);
 /// How long another run is waited for. Nothing waits for this one.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -23,13 +20,9 @@ pub(crate) fn run(context: &Context, args: &cli::BootReport) -> Result<Exit> {
     context.require_store()?;
     let begun = report::begin(context)?;
     let wait = Duration::from_secs(args.watchdog_wait.into());
-    let start = Instant::now();
     if !wait.is_zero() && begun.is_open(context) {
-        while start.elapsed() < wait
-            && !watchdog::has_reset(&context.layout)
-            && watchdog::may_come(&context.layout)
-        {
-            thread::sleep(POLL);
+        if let Err(why) = watchdog::wait(&context.layout, wait) {
+            context.warn(format!("{why}; no driver of a watchdog is waited for"));
         }
     }
     let mut session = Session::open_patiently(context, PATIENCE)?;

@@ -239,6 +239,8 @@ impl Report {
     /// being shut down in order.
     pub(crate) fn finish(self, context: &Context, told: Told, ends: bool) -> bool {
         let mut this = self.this;
+        // Its driver may have come since the report was begun.
+        this.watchdog |= watchdog::has_reset(&context.layout);
         // A shutdown may have been faster.
         let has_ended = || {
             let marks = mark::read(&context.layout).ok().flatten();

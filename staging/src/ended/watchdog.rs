@@ -6,25 +6,59 @@
 //! by, and `iTCO_wdt` never says.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use op_dbus_activator::files;
 use op_dbus_activator::layout::Layout;
+
+use crate::limited;
 
 /// `WDIOF_CARDRESET` (linux/watchdog.h): the card was the one that reset.
 const CARD_RESET: u32 = 0x20;
 /// More than any machine has.
 const DEVICES_MAX: usize = 16;
+/// Between two looks at them.
+const POLL: Duration = Duration::from_millis(250);
 
 /// Looks at every watchdog that has a driver by now.
 pub(crate) fn has_reset(layout: &Layout) -> bool {
     any(&layout.host("/sys/class/watchdog"))
 }
 
-/// Whether a watchdog's driver may be loaded yet: udevd keeps this file as long as
-/// it has devices to deal with. A slow machine takes minutes until then.
-pub(crate) fn may_come(layout: &Layout) -> bool {
-    layout.run.join("udev/queue").exists()
+/// Waits until no driver of a watchdog may be loaded any more, or one owns up, or
+/// the time is over.
+///
+/// The drivers are loaded by udev. Its queue file says nothing until udevd runs:
+/// on a slow machine the devices are announced ten seconds before that. So the one
+/// who asks is `udevadm settle`, which waits for udevd itself first (as root it
+/// sends it a message that is answered after all devices announced so far).
+pub(crate) fn wait(layout: &Layout, limit: Duration) -> Result<(), String> {
+    let deadline = Instant::now() + limit;
+    if has_reset(layout) {
+        return Ok(());
+    }
+    let mut settle = Command::new("udevadm")
+        .arg("settle")
+        .arg(format!("--timeout={}", limit.as_secs()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .map_err(|why| format!("udevadm settle: {why}"))?;
+    let ended = loop {
+        match settle.try_wait() {
+            Ok(None) if Instant::now() < deadline && !has_reset(layout) => thread::sleep(POLL),
+            Ok(_) => break Ok(()),
+            Err(why) => break Err(format!("udevadm settle: {why}")),
+        }
+    };
+    limited::kill_group(&settle);
+    let _ = settle.wait();
+    ended
 }
 
 fn any(class: &Path) -> bool {
@@ -42,16 +76,6 @@ fn any(class: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_driver_may_come_while_udev_is_busy() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path(), "/");
-        assert!(!may_come(&layout));
-        fs::create_dir(dir.path().join("udev")).unwrap();
-        fs::write(dir.path().join("udev/queue"), "").unwrap();
-        assert!(may_come(&layout));
-    }
 
     #[test]
     fn only_the_reset_flag_counts() {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -138,6 +138,65 @@ fn a_shutdown_tells_what_no_report_did() {
     report(&device);
     assert_eq!(last(&device), pair("v1.0.0", "orderly"));
     assert_eq!(ended(&device).len(), 2);
+}
+
+/// Runs the report with another `udevadm` than the machine's.
+fn report_with_udev(device: &Device, script: &str) -> Value {
+    let bin = device.path("bin");
+    fs::create_dir_all(&bin).unwrap();
+    let program = bin.join("udevadm");
+    fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let mut command = device.command(&["--json", "boot-report", "--watchdog-wait", "60"]);
+    let output = command.env("PATH", path).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_watchdog_whose_driver_comes_late_is_waited_for() {
+    let Some((mut device, _)) = Device::blessed() else {
+        return;
+    };
+    device.boot();
+    report(&device);
+    // It comes while udev is busy, and nobody waits for the rest.
+    device.boot();
+    let driver = host(&device, "sys/class/watchdog/watchdog0/bootstatus");
+    let asked = device.path("asked");
+    let comes = format!(
+        "echo \"$@\" > {}; sleep 1; echo 32 > {}",
+        asked.display(),
+        driver.display()
+    );
+    let told = report_with_udev(&device, &format!("{comes}; exec sleep 1000"));
+    assert_eq!(told["boots"][0]["ending"], "watchdog", "{told}");
+    let words = fs::read_to_string(&asked).unwrap();
+    assert_eq!(words, "settle --timeout=60\n");
+    // It comes at the last moment.
+    fs::write(&driver, "0\n").unwrap();
+    device.boot();
+    let told = report_with_udev(&device, &comes);
+    assert_eq!(told["boots"][0]["ending"], "watchdog", "{told}");
+    // What nobody takes down says nothing of the next boot.
+    device.run(&["orderly-shutdown"]).done();
+    device.boot();
+    report(&device);
+    assert_eq!(last(&device), pair("v1.0.0", "orderly"));
+    // None comes, and after a shutdown none is waited for.
+    fs::write(&driver, "0\n").unwrap();
+    device.boot();
+    assert_eq!(
+        report_with_udev(&device, "exit 1")["boots"][0]["ending"],
+        "power-cut"
+    );
+    device.run(&["orderly-shutdown"]).done();
+    device.boot();
+    fs::remove_file(&asked).unwrap();
+    let told = report_with_udev(&device, &comes);
+    assert_eq!(told["boots"][0]["ending"], "orderly", "{told}");
+    assert!(!asked.exists());
 }
 
 #[test]
