@@ -2,12 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use op_dbus_calls::{kill_after, trace};
 use op_dbus_loopback::sh;
 
 use crate::builder::{Builder, Release};
@@ -15,7 +15,7 @@ use crate::common::{Ended, noise};
 use crate::fixture::{Device, names, nothing_remains, refusals};
 
 /// Moments a receive is killed at.
-const STEPS: u32 = 24;
+const STEPS: usize = 24;
 
 /// A receive that has got most of its stream and waits for the rest.
 pub(crate) struct Halfway {
@@ -130,36 +130,24 @@ fn a_signal_in_the_middle_of_a_receive_clears_everything_at_once() {
 fn a_kill_at_any_moment_is_made_good_by_the_same_command() {
     let Some(device) = Device::new() else { return };
     let builder = Builder::new();
-    // How long a whole one takes here; the kills are spread over that.
     let stream = builder.release("v0.1.0", None);
-    let begin = Instant::now();
-    device.result(&["receive", &stream], "received");
-    let whole = begin.elapsed();
+    let whole = trace(&mut device.command(&["receive", &stream]))
+        .calls
+        .len();
     let mut versions = vec!["v0.1.0".to_owned()];
-    let mut cut_short = 0;
     for step in 0..STEPS {
         let version = format!("v1.0.{step}");
         let stream = builder.release(&version, None);
-        let mut running = device
-            .command(&["receive", &stream])
-            .process_group(0)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        thread::sleep(whole * step / STEPS);
-        let group = nix::unistd::Pid::from_raw(i32::try_from(running.id()).unwrap());
-        // It may have come to its end already.
-        let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
-        running.wait().unwrap();
+        let calls = 1 + whole * step / STEPS;
+        let killed = kill_after(&mut device.command(&["receive", &stream]), calls);
+        assert_eq!(killed.code, 128 + 9, "{}", killed.stderr);
         let again = device.json(&["receive", &stream]);
         assert_eq!(again["version"], version.as_str(), "{again}");
-        cut_short += u32::from(again["result"] == "received");
+        let (is_new, result) = (step < STEPS / 2, &again["result"]);
+        assert!(!is_new || result == "received", "{again}");
         versions.push(version);
         assert!(names(&device.store("incoming")).is_empty());
     }
-    // Else nothing was shown here. Not more, for others may use this machine as well.
-    assert!(cut_short > STEPS / 6, "{cut_short} of {STEPS}");
     versions.sort();
     assert_eq!(names(&device.store("deploy")), versions);
     device.result(&["verify", "--deep"], "sound");

@@ -6,6 +6,7 @@
 //! power cut might still undo: the strictest reading of the manual pages, in
 //! which a file needs fsync, its name an fsync of its directory, and syncfs
 //! covers both. A disk may well keep more; no program may count on it.
+//! [`kill_after`] ends a program between two of its calls.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -20,5 +21,5 @@ mod trace;
 mod unsynced;
 
 pub use call::Call;
-pub use trace::{Traced, trace};
+pub use trace::{Traced, kill_after, trace};
 pub use unsynced::{Change, Unsynced};

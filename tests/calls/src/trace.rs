@@ -8,7 +8,7 @@ use std::thread;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::ptrace::{self, Options};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -31,12 +31,30 @@ pub struct Traced {
 
 /// Runs a command to its end, and what it starts.
 pub fn trace(command: &mut Command) -> Traced {
-    // Whoever waits hears of all children of its thread: this one has no others.
-    thread::scope(|scope| scope.spawn(|| run(command)).join()).unwrap()
+    alone(command, Tracer::default())
+}
+
+/// Runs a command, and kills it and what it has started as soon as so many of its
+/// calls that change or sync files have returned: a moment that does not depend on
+/// how fast a machine is.
+pub fn kill_after(command: &mut Command, calls: usize) -> Traced {
+    let limit = Some(calls);
+    alone(
+        command,
+        Tracer {
+            limit,
+            ..Tracer::default()
+        },
+    )
+}
+
+/// Whoever waits hears of all children of its thread: this one has no others.
+fn alone(command: &mut Command, tracer: Tracer) -> Traced {
+    thread::scope(|scope| scope.spawn(|| run(command, tracer)).join()).unwrap()
 }
 
 #[allow(clippy::zombie_processes, reason = "the tracer waits for it")]
-fn run(command: &mut Command) -> Traced {
+fn run(command: &mut Command, mut tracer: Tracer) -> Traced {
     let mut stdout = tempfile::tempfile().unwrap();
     let mut stderr = tempfile::tempfile().unwrap();
     command
@@ -44,7 +62,6 @@ fn run(command: &mut Command) -> Traced {
         .stderr(stderr.try_clone().unwrap());
     let child = spawn::traced(command).unwrap();
     let first = Pid::from_raw(i32::try_from(child.id()).unwrap());
-    let mut tracer = Tracer::default();
     let code = tracer.follow(first);
     let text = |file: &mut std::fs::File| {
         let mut bytes = Vec::new();
@@ -66,6 +83,8 @@ struct Tracer {
     /// Calls that have begun, by who makes them.
     begun: BTreeMap<Pid, Call>,
     calls: Vec<Call>,
+    /// After how many calls everybody is killed.
+    limit: Option<usize>,
 }
 
 impl Tracer {
@@ -79,15 +98,20 @@ impl Tracer {
                 Err(Errno::ECHILD) => return code.unwrap(),
                 Err(why) => panic!("wait for a traced program: {why}"),
                 Ok(WaitStatus::Exited(pid, exit)) => {
+                    self.known.remove(&pid);
                     code = code.or((pid == first).then_some(exit));
                     continue;
                 }
                 Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    self.known.remove(&pid);
                     code = code.or((pid == first).then_some(128 + signal as i32));
                     continue;
                 }
                 Ok(WaitStatus::PtraceSyscall(pid)) => {
                     self.at_call(pid);
+                    if self.is_over() {
+                        self.known.iter().copied().for_each(end);
+                    }
                     ptrace::syscall(pid, None)
                 }
                 Ok(WaitStatus::PtraceEvent(pid, _, _)) => ptrace::syscall(pid, None),
@@ -102,11 +126,18 @@ impl Tracer {
         }
     }
 
+    fn is_over(&self) -> bool {
+        self.limit.is_some_and(|limit| self.calls.len() >= limit)
+    }
+
     /// A new tracee stops once of its own: after its exec, or at its birth.
     fn at_signal(&mut self, pid: Pid, signal: Signal) -> nix::Result<()> {
         if !self.known.insert(pid) {
             let own = (signal != Signal::SIGTRAP).then_some(signal);
             return ptrace::syscall(pid, own);
+        }
+        if self.is_over() {
+            end(pid);
         }
         ptrace::setoptions(
             pid,
@@ -144,4 +175,9 @@ impl Tracer {
             }
         }
     }
+}
+
+fn end(pid: Pid) {
+    // It may have come to its end already.
+    let _ = kill(pid, Signal::SIGKILL);
 }

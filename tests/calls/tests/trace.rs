@@ -38,3 +38,18 @@ fn what_a_program_prints_is_kept() {
         ("out\n", "err\n")
     );
 }
+
+#[test]
+fn a_program_is_killed_after_so_many_calls_and_its_children_too() {
+    let script = "mkdir one; (mkdir two; mkdir three; sleep 1000) & mkdir four; wait";
+    let run = |calls| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).current_dir(dir.path());
+        let traced = op_dbus_calls::kill_after(&mut command, calls);
+        assert_eq!(traced.code, 128 + 9);
+        std::fs::read_dir(dir.path()).unwrap().count()
+    };
+    assert_eq!(run(1), 1);
+    assert_eq!(run(4), 4);
+}

@@ -1,11 +1,9 @@
 //! A restore that is cut off at any moment.
 
 use std::fs;
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::Stdio;
-use std::thread;
-use std::time::Instant;
+
+use op_dbus_calls::{kill_after, trace};
 
 use super::restore::full;
 use super::trees::describe;
@@ -13,7 +11,7 @@ use crate::durable::durable;
 use crate::fixture::{Device, names};
 
 /// Moments a restore is killed at.
-const STEPS: u32 = 10;
+const STEPS: usize = 10;
 
 #[test]
 fn a_kill_at_any_moment_is_made_good_by_the_same_command() {
@@ -28,25 +26,14 @@ fn a_kill_at_any_moment_is_made_good_by_the_same_command() {
         .unwrap()
         .to_owned();
     let args = ["restore", file.to_str().unwrap(), "--releases", &releases];
-    let begin = Instant::now();
-    Device::new().unwrap().result(&args, "restored");
-    let whole = begin.elapsed();
+    let whole = trace(&mut Device::new().unwrap().command(&args))
+        .calls
+        .len();
     let expected = describe(&device.store("overlays/v1.1.0/upper"));
-    let mut cut_short = 0;
     for step in 1..STEPS {
         let mut other = Device::new().unwrap();
-        let mut running = other
-            .command(&args)
-            .process_group(0)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        thread::sleep(whole * step / STEPS);
-        let group = nix::unistd::Pid::from_raw(i32::try_from(running.id()).unwrap());
-        // It may have come to its end already.
-        let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
-        running.wait().unwrap();
+        let killed = kill_after(&mut other.command(&args), whole * step / STEPS);
+        assert_eq!(killed.code, 128 + 9, "{}", killed.stderr);
         let is_fresh = other.record().good.is_none();
         // As it was, or restored.
         if is_fresh {
@@ -59,7 +46,6 @@ fn a_kill_at_any_moment_is_made_good_by_the_same_command() {
             "already-restored"
         };
         assert_eq!(again["result"], expected_result, "{again}");
-        cut_short += u32::from(is_fresh);
         assert_eq!(describe(&other.store("overlays/v1.1.0/upper")), expected);
         assert_eq!(
             names(&other.store("overlays")),
@@ -70,7 +56,6 @@ fn a_kill_at_any_moment_is_made_good_by_the_same_command() {
         other.result(&["verify", "--deep"], "sound");
         assert_eq!(other.boot(), "trial v1.2.0");
     }
-    assert!(cut_short > 2, "{cut_short} of {STEPS}");
 }
 
 /// Cut off after the record, before what was unpacked is cleared away.
