@@ -40,6 +40,20 @@ fn reboot(dir: &Path, systemctl: &Path) -> (Output, String) {
 const POLITE: &str = "--check-inhibitors=no reboot";
 const PLAIN: &str = "--job-mode=replace-irreversibly --no-block start reboot.target";
 
+/// Whatever becomes of the agent, a device leaves a version that was judged bad.
+#[test]
+fn the_unit_reboots_by_itself_and_later_than_the_agent_would() {
+    let unit = include_str!("../../systemd-generator/units/op-dbus-reboot.service");
+    let lines: Vec<_> = unit.lines().collect();
+    assert!(lines.contains(&"FailureAction=reboot"));
+    let number = |before: &str| -> u32 {
+        let mut found = lines.iter().filter_map(|line| line.strip_prefix(before));
+        found.next().unwrap().parse().unwrap()
+    };
+    let limit = number("ExecStart=/usr/libexec/op-dbus/op-dbus-agent reboot --limit ");
+    assert!(limit < number("TimeoutStartSec="));
+}
+
 #[test]
 fn without_a_bus_it_reboots_at_once() {
     let dir = tempfile::tempdir().unwrap();

@@ -278,6 +278,29 @@ async fn gone(bus: &Connection, name: &UniqueName<'_>) {
 mod tests {
     use super::*;
 
+    /// What polkit does not know it refuses, and what it allows is in this file.
+    #[test]
+    fn each_action_is_known_to_polkit_and_nobody_may_without_a_password() {
+        let text = include_str!("../../polkit-1/org.opdbus.deploy1.policy");
+        let known: Vec<_> = text
+            .split("<action id=\"")
+            .skip(1)
+            .map(|rest| rest.split_once("</action>").unwrap().0)
+            .collect();
+        assert_eq!(known.len(), Action::ALL.len());
+        for (action, known) in Action::ALL.into_iter().zip(known) {
+            assert!(known.starts_with(&format!("{}\">", action.id())), "{known}");
+            for (whose, allowed) in [
+                ("any", "auth_admin"),
+                ("inactive", "auth_admin"),
+                ("active", "auth_admin_keep"),
+            ] {
+                let line = format!("<allow_{whose}>{allowed}</allow_{whose}>");
+                assert!(known.contains(&line), "{}: {line}", action.id());
+            }
+        }
+    }
+
     #[test]
     fn a_gate_lets_so_many_in_for_each() {
         let gate = Gate::new(2);

@@ -227,6 +227,8 @@ mod tests {
         while !stop.is_asked() {
             std::thread::yield_now();
         }
+        // Long enough for one that does not wait.
+        std::thread::sleep(std::time::Duration::from_millis(100));
         assert!(!closer.is_finished());
         drop(running);
         closer.join().unwrap();

@@ -36,6 +36,7 @@ fn root_is_not_asked_and_others_may_nothing_without_polkit() {
         nobody.call::<_, _, ()>("Stage", &"v1.1.0"),
         nobody.call::<_, _, ()>("Rollback", &""),
         nobody.call::<_, _, ()>("Cancel", &()),
+        crate::operation::receive(&nobody, &service).map(|_| ()),
     ] {
         let (name, text) = refusal(refused);
         assert_eq!(name, DENIED);
