@@ -240,6 +240,14 @@ mod tests {
         assert_eq!(Report::read(&layout).unwrap(), None);
         report().write(&layout).unwrap();
         assert_eq!(Report::read(&layout).unwrap(), Some(report()));
+        // Whoever is in the middle of reading it goes on with the old one.
+        let reader = std::fs::File::open(Report::path(&layout)).unwrap();
+        let mut other = report();
+        other.failures.clear();
+        other.write(&layout).unwrap();
+        let old = io::read_to_string(reader).unwrap();
+        assert_eq!(Report::parse(old.as_bytes()), Ok(report()));
+        assert_eq!(Report::read(&layout).unwrap(), Some(other));
         Report::remove(&layout).unwrap();
         Report::remove(&layout).unwrap();
         assert_eq!(Report::read(&layout).unwrap(), None);
