@@ -3,12 +3,14 @@
 #[path = "../../src/commands/metrics/strict.rs"]
 mod strict;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use serde_json::json;
 
+use crate::durable::durable;
 use crate::fixture::{Device, names};
 
 /// The samples, by name and one label's value.
@@ -147,8 +149,11 @@ fn the_file_is_replaced_in_one_step_and_others_may_read_it() {
     let mode = textfile.metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o644);
     device.boot();
+    let collector = File::open(&textfile).unwrap();
     device.run(&["metrics", "--write"]).done();
     assert_ne!(fs::read_to_string(&textfile).unwrap(), text);
+    // Whoever is in the middle of reading it goes on with the old one.
+    assert_eq!(io::read_to_string(collector).unwrap(), text);
     assert_eq!(names(textfile.parent().unwrap()), ["op-dbus.prom"]);
     // Printing writes nothing.
     fs::remove_file(&textfile).unwrap();
@@ -166,7 +171,10 @@ fn counters_survive_what_the_log_does_not() {
         return;
     };
     configured(&device);
-    device.result(&["metrics", "--write"], "written");
+    // The counts get their name only once they are on the disk.
+    let calls = durable(&device, &["metrics", "--write"]);
+    let kept = device.store("metrics.json");
+    assert!(calls.iter().any(|call| call.other.as_ref() == Some(&kept)));
     let path = device.store("audit/log.jsonl");
     let log = fs::read_to_string(&path).unwrap();
     fs::remove_file(&path).unwrap();

@@ -279,6 +279,19 @@ fn of_a_log_in_many_segments_only_the_newest_are_read() {
 }
 
 #[test]
+fn what_another_boot_left_says_nothing_about_this_one() {
+    let Some((mut device, _builder)) = Device::blessed() else {
+        return;
+    };
+    assert_eq!(checked(&device)["this_boot"], true);
+    // The file of the boot before, as a restored /run would hold it.
+    let old = fs::read(device.layout.activation()).unwrap();
+    device.next_boot();
+    fs::write(device.layout.activation(), old).unwrap();
+    assert_eq!(condition(&device, "inactive")["this_boot"], false);
+}
+
+#[test]
 fn words_of_a_version_do_not_reach_the_terminal_as_commands() {
     let Some((mut device, builder)) = Device::blessed() else {
         return;
