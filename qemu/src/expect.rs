@@ -1,7 +1,11 @@
 //! What must be true of a running guest.
 
+pub mod metrics;
+pub mod told;
+
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -9,6 +13,11 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::guest::Guest;
 use crate::scenario::{fill_values, substitute};
+use metrics::Samples;
+use told::News;
+
+/// Between two looks at something that is waited for.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What must be true. Keys are JSON pointers; a value `null` means absent or
 /// null.
@@ -36,6 +45,14 @@ pub struct Expect {
     /// The version that the demo service answers over the system bus.
     #[serde(default)]
     pub bus: Option<String>,
+    /// News of this boot that a hook was told, in this order, whatever is between;
+    /// waited for (Debian only).
+    #[serde(default)]
+    pub told: Vec<News>,
+    /// Samples in the metrics textfile, as `name` or `name{label="value"}` with those
+    /// labels that matter, and their values; waited for (Debian only).
+    #[serde(default)]
+    pub metrics: BTreeMap<String, Value>,
 }
 
 /// What a line of the audit log must hold.
@@ -79,6 +96,15 @@ impl Expect {
             audit: self.audit.iter().map(line).collect::<Result<_>>()?,
             files: fill_values(&self.files, values)?,
             bus: self.bus.as_deref().map(fill).transpose()?,
+            told: self
+                .told
+                .iter()
+                .map(|news| news.with(values))
+                .collect::<Result<_>>()?,
+            metrics: fill_values(&self.metrics, values)?
+                .into_iter()
+                .map(|(series, value)| Ok((fill(&series)?, value)))
+                .collect::<Result<_>>()?,
         })
     }
 
@@ -122,7 +148,47 @@ impl Expect {
             }
             notes.push(format!("{name} answers {version}"));
         }
+        if !self.told.is_empty() {
+            let boot = guest.ready().map(|(boot, _)| boot.to_owned());
+            let boot = boot.unwrap_or_default();
+            let told = wait_for(guest, told::FILE, within, |text| {
+                told::follow(text, &boot, &self.told)
+            })?;
+            notes.extend(told);
+        }
+        if !self.metrics.is_empty() {
+            wait_for(guest, metrics::FILE, within, |text| {
+                let wrong = Samples::parse(text)?.differ(&self.metrics)?;
+                Ok(wrong.is_empty().then_some(()))
+            })?;
+            notes.push(format!("{} samples are as wanted", self.metrics.len()));
+        }
         Ok(notes)
+    }
+}
+
+/// Reads a file of the guest again and again, until `look` finds in it what is
+/// wanted. That costs the guest no process.
+fn wait_for<T>(
+    guest: &mut Guest,
+    path: &str,
+    within: Duration,
+    look: impl Fn(&str) -> Result<Option<T>>,
+) -> Result<T> {
+    let deadline = Instant::now() + within;
+    loop {
+        let text = guest.read(path, within)?;
+        if let Some(found) = text.as_deref().map(&look).transpose()?.flatten() {
+            return Ok(found);
+        }
+        if Instant::now() >= deadline {
+            let text = text.as_deref().unwrap_or("no such file");
+            return Err(Error::Expectation(format!(
+                "what is wanted did not come into {path} within {} s; it holds:\n{text}",
+                within.as_secs()
+            )));
+        }
+        thread::sleep(PAUSE);
     }
 }
 

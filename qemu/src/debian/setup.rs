@@ -2,12 +2,13 @@
 //! all of it in files a user could write as well.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use crate::cache::Key;
 use crate::debian::profile::{Initramfs, Layout, Profile, Suite};
 use crate::error::{Context, Result};
+use crate::expect::{metrics, told};
 use crate::programs::Programs;
 use crate::release::LABEL;
 
@@ -162,6 +163,7 @@ pub(super) fn recipe(key: Key, profile: Profile) -> Key {
         DRACUT,
         &deploy_toml(profile),
         &fstab(profile),
+        &told::hook(),
     ]
     .into_iter()
     .fold(key, Key::text)
@@ -194,6 +196,9 @@ pub(super) fn configure(root: &Path, profile: Profile, programs: &Programs) -> R
         "../op-dbus-vm-guest.service",
         &units.join("multi-user.target.wants/op-dbus-vm-guest.service"),
     )?;
+    put(told::PATH, &told::hook())?;
+    let hook = root.join(told::PATH);
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).at("make executable", &hook)?;
     let releases = root.join(op_dbus_vm_guest::init::RELEASES.trim_start_matches('/'));
     fs::create_dir_all(&releases).at("make", &releases)?;
     let guest = root.join("usr/libexec/op-dbus-vm-guest");
@@ -230,6 +235,8 @@ fn deploy_toml(profile: Profile) -> String {
     };
     format!(
         "[store]\ndevice = \"UUID={uuid}\"\nsubvolume = \"@op-dbus\"\nwait_seconds = 20\n\n\
-         [activation]\nway = \"{way}\"\n{HEALTH}"
+         [activation]\nway = \"{way}\"\n{HEALTH}\n\
+         [metrics]\ntextfile = \"{}\"\n",
+        metrics::FILE
     )
 }
