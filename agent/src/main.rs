@@ -170,7 +170,7 @@ fn reboot(limit: Duration, systemctl: &Path) -> ExitCode {
     let start = Instant::now();
     let waited = reboot::wait(
         limit,
-        reboot::ask_logind,
+        || reboot::ask_logind(limit),
         || start.elapsed(),
         thread::sleep,
         |who| eprintln!("op-dbus-agent: reboot: waits for {}", reboot::names(who)),

@@ -13,14 +13,18 @@
 use std::io;
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use zbus::blocking::connection;
 
 /// Between two looks at the locks.
 pub const INTERVAL: Duration = Duration::from_secs(2);
-/// For one call. A logind that is stuck must not hold the reboot up.
-const CALL: Duration = Duration::from_secs(5);
+/// For one look. A logind or a bus that is stuck must not hold the reboot up.
+const LOOK: Duration = Duration::from_secs(5);
+/// … however short the limit on all of it is.
+const LEAST: Duration = Duration::from_secs(1);
 
 /// A lock that blocks shutdowns.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,13 +49,29 @@ pub fn blocking(listed: Vec<Listed>) -> Vec<Inhibitor> {
         .collect()
 }
 
-/// Asks logind.
+/// Asks logind, for no longer than `limit`. In a thread of its own, since a bus
+/// that takes a connection and then says nothing would hold it for ever; it ends
+/// with the process.
 ///
 /// # Errors
 /// There is no system bus, no logind, or none that answers.
-pub fn ask_logind() -> zbus::Result<Vec<Inhibitor>> {
+pub fn ask_logind(limit: Duration) -> Result<Vec<Inhibitor>, String> {
+    let limit = limit.clamp(LEAST, LOOK);
+    let (send, answer) = mpsc::channel();
+    let begun = thread::Builder::new().spawn(move || {
+        // Nobody listens any more where it came too late.
+        let _ = send.send(ask(limit));
+    });
+    begun.map_err(|why| format!("thread: {why}"))?;
+    match answer.recv_timeout(limit) {
+        Ok(asked) => asked.map_err(|why| why.to_string()),
+        Err(_) => Err("the system bus does not answer".to_owned()),
+    }
+}
+
+fn ask(limit: Duration) -> zbus::Result<Vec<Inhibitor>> {
     let bus = connection::Builder::system()?
-        .method_timeout(CALL)
+        .method_timeout(limit)
         .build()?;
     let listed: Vec<Listed> = bus
         .call_method(

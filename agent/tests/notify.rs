@@ -4,9 +4,11 @@
 // Helpers are outside of test functions.
 #![allow(clippy::unwrap_used)]
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -357,6 +359,26 @@ fn a_log_that_cannot_be_read_is_an_error_and_loses_nothing() {
     fs::remove_file(host.path("log-is-broken")).unwrap();
     host.told();
     assert_eq!(host.heard(), ["a staged"]);
+}
+
+#[test]
+fn a_bus_that_takes_a_connection_and_says_nothing_is_not_waited_for() {
+    let Some(host) = Host::new() else { return };
+    host.told();
+    host.log(&[FIRST, STAGED]);
+    let bus = host.path("bus");
+    let _silent = UnixListener::bind(&bus).unwrap();
+    let command = host.command(20_000);
+    // One that hangs is to fail the test, not to hold it up.
+    let status = Command::new("timeout")
+        .args([OsStr::new("60"), command.get_program()])
+        .args(command.get_args().filter(|arg| *arg != "--no-refresh"))
+        .env(
+            "DBUS_SYSTEM_BUS_ADDRESS",
+            format!("unix:path={}", bus.display()),
+        )
+        .status();
+    assert!(status.unwrap().success());
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -24,12 +25,18 @@ fn systemctl(dir: &Path, refused: &str) -> std::path::PathBuf {
 }
 
 fn reboot(dir: &Path, systemctl: &Path) -> (Output, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_op-dbus-agent"))
-        .args(["reboot", "--limit", "1000", "--systemctl"])
+    reboot_within(1000, dir, systemctl)
+}
+
+fn reboot_within(limit: u32, dir: &Path, systemctl: &Path) -> (Output, String) {
+    // One that hangs is to fail the test, not to hold it up.
+    let output = Command::new("timeout")
+        .args(["60", env!("CARGO_BIN_EXE_op-dbus-agent"), "reboot"])
+        .args(["--limit", &limit.to_string(), "--systemctl"])
         .arg(systemctl)
         .env(
             "DBUS_SYSTEM_BUS_ADDRESS",
-            format!("unix:path={}/no-bus", dir.display()),
+            format!("unix:path={}/bus", dir.display()),
         )
         .output()
         .unwrap();
@@ -63,6 +70,18 @@ fn without_a_bus_it_reboots_at_once() {
     assert_eq!(asked, format!("{POLITE}\n"));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("it is not known who inhibits"), "{said}");
+}
+
+#[test]
+fn a_bus_that_takes_a_connection_and_says_nothing_is_no_bus() {
+    let dir = tempfile::tempdir().unwrap();
+    let _silent = UnixListener::bind(dir.path().join("bus")).unwrap();
+    let program = systemctl(dir.path(), "nothing");
+    let (output, asked) = reboot_within(1, dir.path(), &program);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(asked, format!("{POLITE}\n"));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("does not answer"), "{said}");
 }
 
 #[test]
