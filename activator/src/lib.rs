@@ -26,6 +26,8 @@ pub mod choose;
 pub mod cli;
 pub mod config;
 pub mod device;
+#[cfg(test)]
+mod example;
 pub mod files;
 pub mod history;
 pub mod identity;

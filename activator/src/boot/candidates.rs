@@ -46,7 +46,7 @@ impl Candidates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use op_dbus_bootstate::{Digest, Identity, Uuid};
+    use crate::example::deployment;
     use std::fs;
     use std::path::Path;
 
@@ -62,17 +62,7 @@ mod tests {
         let store = dir.path().canonicalize().unwrap();
         let mut layout = Layout::new("/run", "/");
         layout.store = store;
-        let good = Deployment {
-            version: "v1.0.0".parse().unwrap(),
-            digest: Digest([1; 32]),
-            identity: Identity {
-                uuid: Uuid([1; 16]),
-                received_uuid: Uuid([2; 16]),
-                ctransid: 1,
-                rtransid: 1,
-            },
-            epoch: 1,
-        };
+        let good = deployment(1);
         let path = layout.deployment(&good.version);
         fs::create_dir_all(&path).unwrap();
         let record = Record {

@@ -257,21 +257,11 @@ fn blame(deployment: &Deployment, why: &io::Error) -> Unfit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use op_dbus_bootstate::{Digest, Identity, Uuid};
+    use crate::example::deployment;
 
     #[test]
     fn only_what_every_version_would_meet_is_held_against_the_host() {
-        let deployment = Deployment {
-            version: "v1.0.0".parse().unwrap(),
-            digest: Digest([1; 32]),
-            identity: Identity {
-                uuid: Uuid([1; 16]),
-                received_uuid: Uuid([2; 16]),
-                ctransid: 1,
-                rtransid: 1,
-            },
-            epoch: 0,
-        };
+        let deployment = deployment(1);
         let by = |error| blame(&deployment, &io::Error::from_raw_os_error(error));
         for error in [
             libc::EIO,

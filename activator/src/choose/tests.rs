@@ -1,22 +1,9 @@
 use super::*;
+use crate::example::deployment;
+use op_dbus_bootstate::Digest;
 use op_dbus_bootstate::cmdline::Select;
 use op_dbus_bootstate::record::{Choice, Limits, Origin, Trial};
-use op_dbus_bootstate::{Digest, Identity, Uuid};
 use proptest::prelude::*;
-
-fn deployment(number: u8) -> Deployment {
-    Deployment {
-        version: format!("v1.{number}.0").parse().unwrap(),
-        digest: Digest([number; 32]),
-        identity: Identity {
-            uuid: Uuid([number; 16]),
-            received_uuid: Uuid([0; 16]),
-            ctransid: 1,
-            rtransid: 0,
-        },
-        epoch: 1,
-    }
-}
 
 /// How one version fares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +83,7 @@ fn select() -> impl Strategy<Value = Option<Select>> {
         1 => Just(Some(Select::Good)),
         1 => Just(Some(Select::Fallback)),
         1 => Just(Some(Select::None)),
-        1 => Just(Some(Select::Version("v1.2.0".parse().unwrap()))),
+        1 => Just(Some(Select::Version("v2.0.0".parse().unwrap()))),
     ]
 }
 

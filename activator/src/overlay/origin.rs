@@ -91,24 +91,10 @@ impl Origin {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::example::deployment;
     use op_dbus_bootstate::record::{LastBoot, Reason, Trial};
-    use op_dbus_bootstate::{Digest, Identity, Uuid};
 
     const BOOT: BootId = BootId([9; 16]);
-
-    fn deployment(number: u8) -> Deployment {
-        Deployment {
-            version: format!("v{number}.0.0").parse().unwrap(),
-            digest: Digest([number; 32]),
-            identity: Identity {
-                uuid: Uuid([number; 16]),
-                received_uuid: Uuid([2; 16]),
-                ctransid: 1,
-                rtransid: 1,
-            },
-            epoch: 0,
-        }
-    }
 
     /// Version 2 is good, 1 fallback, and the given one is on trial.
     fn on_trial(number: u8, attempts: u16, origin: record::Origin) -> Record {
