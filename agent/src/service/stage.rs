@@ -356,3 +356,29 @@ fn read(pipe: &mut Option<File>, mut take: impl FnMut(&[u8])) -> std::io::Result
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_reads_is_ended_at_its_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("stage");
+        // By another process: one that this one had open for writing could not be
+        // run while any thread forks.
+        let text = "printf '#!/bin/sh\nexec sleep 60\n' > \"$0\" && chmod 755 \"$0\"";
+        let made = Command::new("sh").args(["-c", text]).arg(&program).status();
+        assert!(made.unwrap().success());
+        let stage = Stage {
+            program,
+            options: Vec::new(),
+        };
+        let job = Job {
+            limit: Some(Duration::from_millis(100)),
+            ..Job::default()
+        };
+        let why = stage.run(job, &Stop::default(), &mut |_| ()).unwrap_err();
+        assert!(why.message().contains("signal 15"), "{}", why.message());
+    }
+}

@@ -229,7 +229,8 @@ fn a_trial_that_panics_leaves_its_last_words() {
         panic(&device, n, &format!("try {n}"));
     }
     assert_eq!(device.boot(), "good v1.0.0");
-    report(&device);
+    // The last words as well, before the line that tells of them.
+    durable(&device, &["boot-report"]);
     let told = ended(&device);
     assert_eq!(told.len(), 4);
     assert_eq!(told[0].2, "orderly");
