@@ -119,6 +119,11 @@ impl Content {
         }
     }
 
+    /// Whether a page is none of the shared pool.
+    pub(crate) fn is_own(&self, id: PageId) -> bool {
+        id.0 as usize >= self.pool.end()
+    }
+
     /// Puts these sectors of a page of the pool at a block.
     pub(crate) fn put(&mut self, block: usize, id: PageId, sectors: u8) {
         match sectors {

@@ -45,6 +45,7 @@ mod sys;
 mod tape;
 pub mod times;
 mod worker;
+mod writes;
 
 pub use content::{BLOCK, SECTOR};
 pub use image::Image;
