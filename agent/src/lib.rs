@@ -10,11 +10,13 @@
 //! | [`folder`] | the executables of a folder, those that may be run |
 //! | [`service`] | `org.opdbus.Deploy1`, the D-Bus interface |
 //! | [`notify`] | tells hooks what the audit log has to say |
+//! | [`place`] | where all of them look |
 
 pub mod child;
 pub mod folder;
 pub mod health;
 pub mod import;
 pub mod notify;
+pub mod place;
 pub mod reboot;
 pub mod service;

@@ -13,6 +13,7 @@ use op_dbus_activator::config::Config;
 use op_dbus_activator::layout::Layout;
 use op_dbus_agent::child::supervisor;
 use op_dbus_agent::health::disk::{self, Disk};
+use op_dbus_agent::place::Place;
 use op_dbus_agent::reboot::{self, Waited};
 use op_dbus_agent::{health, import, notify, service};
 
@@ -50,12 +51,8 @@ enum Command {
     /// Exit codes: 0 done, whatever was refused; 1 it could not be written;
     /// 2 wrong usage; 3 the configuration is missing or wrong.
     Import {
-        /// The host's root
-        #[arg(long, value_name = "DIR", default_value = "/")]
-        sysroot: PathBuf,
-        /// Where what lasts one boot is
-        #[arg(long, value_name = "DIR", default_value = "/run")]
-        run: PathBuf,
+        #[command(flatten)]
+        place: Place,
         /// The configuration; by default the one below the host's root
         #[arg(long, value_name = "PATH")]
         config: Option<PathBuf>,
@@ -112,11 +109,10 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Health { arguments } => health::main(arguments),
         Command::Import {
-            sysroot,
-            run,
+            place,
             config,
             json,
-        } => import(&Layout::new(run, sysroot), config, json),
+        } => import(&place.layout(), config, json),
         Command::Reboot { limit, systemctl } => {
             reboot(Duration::from_secs(limit.into()), &systemctl)
         }

@@ -43,6 +43,7 @@ use op_dbus_health::settings::{Policy, Settings};
 use op_dbus_health::verdict::{Failure, Kind, Report, SCHEMA, Verdict};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::place::Place;
 use judge::Times;
 use watch::Ending;
 
@@ -63,12 +64,8 @@ pub struct Arguments {
     /// The configuration; by default the one below the host's root
     #[arg(long, value_name = "PATH")]
     config: Option<PathBuf>,
-    /// The host's root
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    sysroot: PathBuf,
-    /// Where what lasts one boot is
-    #[arg(long, value_name = "DIR", default_value = "/run")]
-    run: PathBuf,
+    #[command(flatten)]
+    place: Place,
     /// Print one JSON object instead of lines
     #[arg(long)]
     json: bool,
@@ -82,7 +79,7 @@ pub struct Arguments {
 
 /// Runs the command, and returns what the program is to end with.
 pub fn main(arguments: Arguments) -> ExitCode {
-    let layout = Layout::new(arguments.run, arguments.sysroot);
+    let layout = arguments.place.layout();
     let config = arguments.config.unwrap_or_else(|| layout.config());
     if arguments.check_config {
         return check_config(&layout, &config, arguments.json);

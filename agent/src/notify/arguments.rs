@@ -5,27 +5,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use op_dbus_activator::layout::Layout;
-
 use super::hooks::{LIMIT, Say};
 use super::{Settings, refresh, run};
 use crate::child::Runner;
+use crate::place::Place;
 
-/// Where things are; the defaults are those of a device.
+/// Arguments of `op-dbus-agent notify`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The folder of hooks [default: <sysroot>/etc/op-dbus/hooks.d]
     #[arg(long, value_name = "DIR")]
     hooks: Option<PathBuf>,
-    /// Where the store is mounted [default: <run>/op-dbus/store]
-    #[arg(long, value_name = "DIR")]
-    store: Option<PathBuf>,
-    /// The host's root
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    sysroot: PathBuf,
-    /// Where what lasts one boot is
-    #[arg(long, value_name = "DIR", default_value = "/run")]
-    run: PathBuf,
+    #[command(flatten)]
+    place: Place,
     /// Print one JSON object instead of a line
     #[arg(long)]
     json: bool,
@@ -58,10 +50,7 @@ impl Say for Journal {
 
 /// Runs the command.
 pub fn main(arguments: Arguments) -> ExitCode {
-    let mut layout = Layout::new(arguments.run, arguments.sysroot);
-    if let Some(store) = arguments.store {
-        layout.store = store;
-    }
+    let layout = arguments.place.layout();
     let hooks = arguments.hooks;
     let settings = Settings {
         hooks: hooks.unwrap_or_else(|| layout.host("/etc/op-dbus/hooks.d")),
