@@ -83,12 +83,15 @@ fn a_directory_that_others_may_enter_is_not_private() {
 }
 
 /// A FUSE file system of the test's own, mounted nowhere, and its root opened.
-/// It answers statfs when the sender is dropped: who waits for it can't be killed,
-/// and would keep the connection, and with it this process, for ever.
+/// It answers statfs when the sender is dropped, and refuses what it does not know:
+/// who waits for it can't be killed, and would keep the connection, and with it
+/// this process, for ever.
 fn fuse() -> Option<(OwnedFd, mpsc::Sender<()>)> {
     const INIT: u32 = 26;
     const OPENDIR: u32 = 27;
     const STATFS: u32 = 17;
+    /// FORGET, INTERRUPT and BATCH_FORGET have no answer.
+    const UNANSWERED: [u32; 3] = [2, 36, 42];
     let device = File::options()
         .read(true)
         .write(true)
@@ -117,27 +120,31 @@ fn fuse() -> Option<(OwnedFd, mpsc::Sender<()>)> {
             let (opcode, unique) = (word(4), &request[8..16]);
             assert!(length >= 40);
             // linux/fuse.h: fuse_init_out, fuse_open_out, fuse_statfs_out.
-            let body = match opcode {
+            let (error, body) = match opcode {
                 INIT => {
                     let mut body = vec![0; 64];
                     body[..4].copy_from_slice(&7_u32.to_ne_bytes());
                     body[4..8].copy_from_slice(&31_u32.to_ne_bytes());
                     body[20..24].copy_from_slice(&4096_u32.to_ne_bytes());
-                    body
+                    (0, body)
                 }
-                OPENDIR => vec![0; 16],
+                OPENDIR => (0, vec![0; 16]),
                 STATFS => {
                     let _ = dropped.recv();
-                    vec![0; 80]
+                    (0, vec![0; 80])
                 }
-                _ => continue,
+                _ if UNANSWERED.contains(&opcode) => continue,
+                _ => (-rustix::io::Errno::IO.raw_os_error(), Vec::new()),
             };
             let size = u32::try_from(16 + body.len()).unwrap();
             let mut reply = size.to_ne_bytes().to_vec();
-            reply.extend([0; 4]);
+            reply.extend(error.to_ne_bytes());
             reply.extend(unique);
             reply.extend(body);
-            server.write_all(&reply).unwrap();
+            // The connection has ended, and nobody waits any more.
+            if server.write_all(&reply).is_err() {
+                break;
+            }
         }
     });
     let root = rustix::fs::openat(&mount, ".", OFlags::RDONLY, Mode::empty()).ok()?;
@@ -151,7 +158,14 @@ fn nobody_waits_for_a_file_system_of_the_caller_s() {
             eprintln!("SKIPPED: needs root and /dev/fuse");
             return;
         };
-        let sender = (!answers).then_some(sender);
+        let (taken, is_taken) = mpsc::channel::<()>();
+        // Answered in the end, whatever becomes of the test.
+        let answerer = thread::spawn(move || {
+            if !answers {
+                let _ = is_taken.recv_timeout(Duration::from_secs(20));
+            }
+            drop(sender);
+        });
         let dir = tempfile::tempdir().unwrap();
         let given = Given {
             manifest: root.try_clone().unwrap(),
@@ -170,6 +184,7 @@ fn nobody_waits_for_a_file_system_of_the_caller_s() {
             "does not answer"
         };
         assert!(said.contains(words), "{said}");
-        drop(sender);
+        drop(taken);
+        answerer.join().unwrap();
     }
 }
