@@ -90,7 +90,7 @@ fn fuse() -> Option<(OwnedFd, mpsc::Sender<()>)> {
     const INIT: u32 = 26;
     const OPENDIR: u32 = 27;
     const STATFS: u32 = 17;
-    /// FORGET, INTERRUPT and BATCH_FORGET have no answer.
+    /// Of FUSE: to forget, and to interrupt. They have no answer.
     const UNANSWERED: [u32; 3] = [2, 36, 42];
     let device = File::options()
         .read(true)
