@@ -408,3 +408,30 @@ fn a_cursor_that_is_none_is_said_and_begins_at_the_end() {
     host.told();
     assert_eq!(host.heard(), ["a blessed"]);
 }
+
+/// A receive writes its line, and a stage the next one seconds later. systemd does
+/// not watch the log meanwhile, and nobody else writes: it must be seen before the
+/// program ends.
+#[test]
+fn a_line_written_after_the_last_look_is_told() {
+    let Some(host) = Host::new() else { return };
+    host.hook("a", "");
+    host.told();
+    host.log(&[FIRST, STAGED, BLESSED]);
+    fs::rename(host.path("lines"), host.path("later")).unwrap();
+    host.log(&[FIRST, STAGED]);
+    let log = host.path("store/audit/log.jsonl");
+    fs::write(&log, "").unwrap();
+    fs::rename(host.path("stage"), host.path("asked")).unwrap();
+    // The second look finds nothing new, and then there is.
+    host.executable(
+        "stage",
+        &"#!/bin/sh\nDIR/asked \"$@\"\necho >>DIR/looks\n[ \"$(wc -l <DIR/looks)\" = 2 ] && mv DIR/later DIR/lines && echo >>DIR/store/audit/log.jsonl\nexit 0\n"
+            .replace("DIR", &host.path("").display().to_string()),
+    );
+    host.told();
+    assert_eq!(host.heard(), ["a staged", "a blessed"]);
+    // A log that stays as it is is not looked at again.
+    let looks = fs::read_to_string(host.path("looks")).unwrap();
+    assert_eq!(looks.lines().count(), 4);
+}

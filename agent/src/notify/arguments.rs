@@ -59,16 +59,18 @@ pub fn main(arguments: Arguments) -> ExitCode {
         runner: Runner::default(),
         limit: Duration::from_millis(arguments.limit_ms),
     };
-    let told = match run(&settings, &mut Journal) {
+    let refresh = || {
+        if !arguments.no_refresh {
+            refresh::refresh();
+        }
+    };
+    let told = match run(&settings, &mut Journal, refresh) {
         Ok(told) => told,
         Err(why) => {
             eprintln!("op-dbus-agent: {why}");
             return ExitCode::FAILURE;
         }
     };
-    if told.lines > 0 && !arguments.no_refresh {
-        refresh::refresh();
-    }
     let said = if arguments.json {
         serde_json::to_string(&serde_json::json!({ "schema": 1, "told": told }))
             .map_err(io::Error::from)

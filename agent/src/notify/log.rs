@@ -1,8 +1,11 @@
 //! Reads the audit log through `op-dbus-stage`, which knows where its lines are.
 
+use std::fs;
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use op_dbus_activator::layout::Layout;
 use op_dbus_bootstate::audit::{LINE_MAX, Line};
@@ -13,6 +16,12 @@ use serde_json::Value;
 pub(super) const BATCH: u64 = 256;
 /// Beyond what so many lines, each in JSON twice escaped, could be.
 const ANSWER_MAX: u64 = BATCH * LINE_MAX as u64 * 2;
+
+/// What changes with every line that is added to the log: its file, length and time.
+pub(super) fn stamp(layout: &Layout) -> Option<(u64, u64, SystemTime)> {
+    let found = fs::metadata(layout.audit_log()).ok()?;
+    Some((found.ino(), found.len(), found.modified().ok()?))
+}
 
 /// The log of a store.
 #[derive(Debug)]

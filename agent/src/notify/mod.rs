@@ -84,9 +84,17 @@ impl Told {
     }
 }
 
-/// Tells hooks all that is new, and remembers it. An error means that the log
-/// could not be read or the place in it not be kept; never that a hook failed.
-pub fn run(settings: &Settings, say: &mut dyn Say) -> Result<Told, Box<dyn Error>> {
+/// Tells hooks all that is new, and remembers it; `refresh` is called whenever there
+/// was something. An error means that the log could not be read or the place in it
+/// not be kept; never that a hook failed.
+///
+/// Nobody watches the log while this runs, and reading it takes a while, as does
+/// `refresh`: it goes on until the log is the one that was there before the last look.
+pub fn run(
+    settings: &Settings,
+    say: &mut dyn Say,
+    mut refresh: impl FnMut(),
+) -> Result<Told, Box<dyn Error>> {
     let layout = &settings.layout;
     let mut told = Told::default();
     let mut hooks = Hooks::new(
@@ -103,20 +111,28 @@ pub fn run(settings: &Settings, say: &mut dyn Say) -> Result<Told, Box<dyn Error
         }
     };
     let rescued = tell_rescue(layout, activation.as_ref(), &mut hooks, &mut told);
-    // A rescue may be one because there is no store.
-    let result = if layout.audit_dir().is_dir() {
+    loop {
+        // A rescue may be one because there is no store.
+        if !layout.audit_dir().is_dir() {
+            break;
+        }
+        let before = (log::stamp(layout), told.lines);
         tell_log(
             settings,
             activation.as_ref(),
             rescued,
             &mut hooks,
             &mut told,
-        )
-    } else {
-        Ok(())
-    };
+        )?;
+        if told.lines > before.1 {
+            refresh();
+        }
+        if log::stamp(layout) == before.0 {
+            break;
+        }
+    }
     told.hooks = hooks.outcome;
-    result.map(|()| told)
+    Ok(told)
 }
 
 /// Tells of this boot's rescue, once a boot: its log may never be written.
