@@ -407,6 +407,8 @@ fn rule_5_what_is_not_known_condemns_nothing_and_only_a_trial_is_tried_again() {
         ..running
     };
     assert_eq!(undecided(&on_trial, &uncounted), Next::StayUp);
+    let judged = condemn(&on_trial, &uncounted, "").unwrap();
+    assert_eq!((judged.outcome, judged.record), (Next::StayUp, None));
 
     let (good, running) = booted(&device(), 1);
     assert_eq!(undecided(&good, &running), Next::StayUp);

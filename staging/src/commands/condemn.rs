@@ -133,8 +133,6 @@ fn condemn(context: &Context, running: &Running, reason: &str) -> Result<(Report
             ),
         ),
     };
-    // An uncounted boot has nothing to reboot for, whatever the record says.
-    let next = if running.counted { next } else { Next::StayUp };
     let report = Report::new("condemn", result)
         .field("version", version.as_str())
         .field("quarantined", is_quarantined)
