@@ -26,7 +26,7 @@ const DISK_BYTES: u64 = 320 << 20;
 pub const STORE_UUID: &str = "0bdb0000-1164-4000-8000-000000000001";
 
 /// Kernel options of the light guest.
-pub const KERNEL_OPTIONS: &str = "console=ttyS0 panic=-1 mitigations=off nokaslr \
+pub const KERNEL_OPTIONS: &str = "console=ttyS0 panic=-1 mitigations=off init_on_alloc=0 nokaslr \
     cryptomgr.notests 8250.nr_uarts=1 random.trust_cpu=on no_timer_check";
 
 /// What the light guest's kernel needs beyond what it has built in.

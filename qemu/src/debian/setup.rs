@@ -16,9 +16,11 @@ use crate::release::LABEL;
 /// are part of the product's contract: without them an early failure stays
 /// where it is. The rest keeps an emulated boot short.
 pub(super) const KERNEL_OPTIONS: &str = "console=ttyS0 panic=-1 rd.emergency=reboot \
-    rd.shell=0 mitigations=off apparmor=0 selinux=0 audit=0 nokaslr \
+    rd.shell=0 mitigations=off init_on_alloc=0 apparmor=0 selinux=0 audit=0 nokaslr \
     cryptomgr.notests 8250.nr_uarts=1 random.trust_cpu=on no_timer_check \
-    systemd.show_status=1 modprobe.blacklist=kvm_amd,kvm,psmouse,serio_raw,evdev,button";
+    systemd.show_status=1 modprobe.blacklist=kvm_amd,kvm,psmouse,serio_raw,evdev,button,\
+    ahci,i2c_i801,lpc_ich,powernow_k8,acpi_cpufreq,aesni_intel,ghash_clmulni_intel,\
+    crct10dif_pclmul,sha512_ssse3,sha1_ssse3";
 
 /// Units that do nothing for a test but cost emulated seconds, or that want a
 /// writable /var, which a read-only root does not have.
@@ -34,9 +36,11 @@ const MASKED: &[&str] = &[
     "getty.target",
     "getty@tty1.service",
     "modprobe@configfs.service",
+    "modprobe@dm_mod.service",
     "modprobe@drm.service",
     "modprobe@efi_pstore.service",
     "modprobe@fuse.service",
+    "modprobe@loop.service",
     "proc-sys-fs-binfmt_misc.automount",
     "remote-fs.target",
     "serial-getty@ttyS0.service",
