@@ -117,6 +117,11 @@ pub fn digest(root: &Path, cache: Cache) -> Result<Found, TreeError> {
     walk::tree(root, batch::Reading::Content(cache), threads())
 }
 
+/// Likewise, on the thread that calls: for who has many trees, and a thread for each.
+pub fn digest_on_this_thread(root: &Path, cache: Cache) -> Result<Found, TreeError> {
+    walk::tree(root, batch::Reading::Content(cache), 1)
+}
+
 /// Finds what needs permission in the tree below a directory, without reading
 /// any file's content.
 pub fn survey(root: &Path) -> Result<Vec<Privileged>, TreeError> {

@@ -164,7 +164,7 @@ pub fn explore(
 
 /// States of the whole story that are looked at from its beginning to its end:
 /// the next one of a worker differs little from the one before.
-const BATCH: usize = 256;
+const BATCH: usize = 1024;
 
 /// So many states, of all kinds: prefixes alone may be more. Shuffled, and each
 /// batch sorted.

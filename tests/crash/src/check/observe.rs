@@ -161,7 +161,7 @@ pub fn observe(host: &Host, sights: &Sights<'_>, ran: &mut Vec<Ran>) -> io::Resu
     seen.second_copies = copies(&store);
 
     if seen.boot.active.is_some() {
-        let digest = tree::digest(&host.lower(), Cache::Keep)
+        let digest = tree::digest_on_this_thread(&host.lower(), Cache::Keep)
             .map_err(|why| io::Error::other(why.to_string()));
         seen.digest = seen
             .note("the activated tree", digest)

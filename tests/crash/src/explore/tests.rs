@@ -30,7 +30,7 @@ fn a_seed_gives_one_order() {
 fn every_batch_is_from_all_over_the_log() {
     let log = log(3000);
     let end = log.entries.len();
-    let states = chosen(&log, 1, 2000);
+    let states = chosen(&log, 1, 3000);
     for batch in states.chunks_exact(BATCH) {
         // Forwards, so that one differs little from the next.
         assert!(batch.is_sorted());
