@@ -238,7 +238,10 @@ mod tests {
             limit,
             || -> Result<_, String> { Ok(vec![inhibitor("a")]) },
             || slept.get(),
-            |step| slept.set(slept.get() + step),
+            |step| {
+                assert!(slept.get() < limit, "the limit is up");
+                slept.set(slept.get() + step);
+            },
             |_| {},
         );
         assert_eq!(waited, Waited::Overrun(vec![inhibitor("a")]));
