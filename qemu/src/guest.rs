@@ -363,7 +363,11 @@ impl Guest {
                     Some("SHUTDOWN" | "RESET") => {
                         let reason = event.pointer("/data/reason").and_then(Value::as_str);
                         self.shutdown = reason.map(str::to_owned);
-                        self.restarted |= what == Some("RESET");
+                        // The firmware resets the machine once more when it wakes up in
+                        // one that has run: before the kernel says its first words.
+                        let is_first = |line: &String| line.contains("Linux version");
+                        let has_begun = self.lines.iter().any(is_first);
+                        self.restarted |= what == Some("RESET") && has_begun;
                     }
                     Some("WATCHDOG") => self.bitten = true,
                     _ => {}
