@@ -162,7 +162,8 @@ fn one_that_hangs_and_ignores_sigterm_is_killed() {
 fn one_that_minds_sigterm_may_clean_up() {
     let script = "trap 'echo cleaned; exit 0' TERM; sleep 1000 & wait $!";
     let ended = hang(script, |ended| !ended.output.is_empty());
-    assert_eq!(ended.output, "cleaned\n");
+    // Before that a shell may say that its sleep was terminated as well.
+    assert!(ended.output.ends_with("cleaned\n"), "{}", ended.output);
 }
 
 #[test]
