@@ -21,6 +21,8 @@ const SCENARIOS: &[(&str, &str)] = scenarios![
     "debian" / "network-down",
     "debian" / "deadline-passes",
     "debian" / "brings",
+    "debian" / "services",
+    "debian" / "over-the-bus",
     "light" / "changes-travel",
     "light" / "refused",
     "light" / "cut-receive",

@@ -24,11 +24,16 @@ const PLAYS: &[(&str, &[&str], bool)] = &[
         ],
         true,
     ),
-    ("trixie-dracut", &["condemned/restarts", "upgrade"], true),
+    // Its busctl passes descriptors: what is received over D-Bus is received here.
+    (
+        "trixie-dracut",
+        &["condemned/restarts", "over-the-bus"],
+        true,
+    ),
     // A root that is writable: users can be made.
     (
         "bookworm-dracut-ext4",
-        &["condemned/unwell", "brings"],
+        &["condemned/unwell", "brings", "services"],
         true,
     ),
     ("bookworm-dracut", &["orderly-reboot"], true),
