@@ -23,6 +23,9 @@ use crate::sys;
 /// a process leaves is cleared away a moment after its end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// A volatile cache, as sysfs calls it.
+const CACHE: &str = "write back";
+
 /// A loop device on a file. It goes with this, or with the last mount of it.
 #[derive(Debug)]
 pub(crate) struct Device {
@@ -49,6 +52,22 @@ impl Device {
             node,
             file: Some(device),
         })
+    }
+
+    /// Makes sure that the device announces its volatile cache. What somebody once
+    /// wrote into that setting stays with the number of a loop device (since Linux
+    /// 6.11), and without a cache the kernel sends no flushes at all.
+    pub(crate) fn announce_cache(&self) -> io::Result<()> {
+        let name = self.node.file_name().unwrap_or_default();
+        let setting = Path::new("/sys/block").join(name).join("queue/write_cache");
+        std::fs::write(&setting, CACHE)?;
+        if std::fs::read_to_string(&setting)?.trim() == CACHE {
+            return Ok(());
+        }
+        let setting = setting.display();
+        Err(io::Error::other(format!(
+            "{setting}: is not {CACHE}; record on a kernel whose loop devices pass flushes on"
+        )))
     }
 
     pub(crate) fn node(&self) -> &Path {
@@ -96,5 +115,28 @@ impl Drop for Device {
         if self.file.is_some() && sys::is_free(&self.node).unwrap_or(false) {
             let _ = sys::forget_btrfs(&self.node);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Memory;
+
+    #[test]
+    fn flushes_come_whatever_was_set_for_that_number_before() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: needs root");
+            return;
+        }
+        let memory = Memory::new(64, "test").unwrap();
+        let device = Device::on(memory.file(), true).unwrap();
+        let name = device.node().file_name().unwrap();
+        let setting = Path::new("/sys/block").join(name).join("queue/write_cache");
+        std::fs::write(&setting, "write through").unwrap();
+        let left = std::fs::read_to_string(&setting).unwrap();
+        device.announce_cache().unwrap();
+        assert_eq!(left.trim(), "write through");
+        assert_eq!(std::fs::read_to_string(&setting).unwrap().trim(), CACHE);
     }
 }

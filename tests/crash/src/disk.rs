@@ -36,9 +36,11 @@ impl<M: Medium> Disk<M> {
                 format!("no FUSE file system: {error}; run as root on a kernel with FUSE"),
             )
         })?;
+        let device = Device::on(&file, true)?;
+        device.announce_cache()?;
         Ok(Self {
             medium,
-            device: Some(Device::on(&file, true)?),
+            device: Some(device),
             server: Some(server),
         })
     }
