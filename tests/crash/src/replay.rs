@@ -19,7 +19,7 @@ use crate::moment::Walker;
 use crate::writes::Writes;
 use crate::{Log, State, image};
 
-/// After so many states every block is compared. Until then blocks that became
+/// Of so many states one is compared in every block. Until then blocks that became
 /// zeros keep their memory.
 const EVERY: u32 = 32;
 /// Blocks that are looked at in one go.
@@ -76,7 +76,8 @@ impl Replayer {
             exchange(&mut self.memory, &self.content, &self.shown, written);
         }
         self.states = self.states.wrapping_add(1);
-        if written.is_none() || self.states % EVERY == 0 {
+        // The second one is the first that follows a mount.
+        if written.is_none() || self.states % EVERY == 2 {
             let differed = fill(&mut self.memory, &self.content)?;
             if let (Some(_), Some(block)) = (written, differed) {
                 let node = self.device.node().display();
