@@ -189,8 +189,9 @@ fn a_prepared_device_is_durable() {
         .filter(|change| !change.path().is_dir())
         .collect();
     assert!(left.is_empty(), "{left:?}");
-    // The store, wherever it was mounted meanwhile.
-    let last_made = traced.calls.iter().rposition(|call| {
+    // The store, wherever it was mounted meanwhile: before the configuration names
+    // it, and at the end.
+    let is_made = |call: &Call| {
         !call.path.starts_with(&etc)
             && matches!(
                 call.name,
@@ -200,12 +201,17 @@ fn a_prepared_device_is_durable() {
                 .path
                 .components()
                 .any(|part| part.as_os_str() == "@op-dbus")
-    });
-    let last_made = last_made.unwrap_or_else(|| panic!("{:#?}", traced.calls));
-    let synced = traced.calls[last_made..]
-        .iter()
-        .any(|call| call.name == "syncfs" && call.path.ends_with("@op-dbus"));
-    assert!(synced, "{:#?}", traced.calls);
+    };
+    let config = device.layout.config();
+    let names_it = |call: &Call| call.other.as_ref() == Some(&config);
+    let named = traced.calls.iter().position(names_it).unwrap();
+    for calls in [&traced.calls[..named], &traced.calls] {
+        let last_made = calls.iter().rposition(is_made).unwrap();
+        let synced = calls[last_made..]
+            .iter()
+            .any(|call| call.name == "syncfs" && call.path.ends_with("@op-dbus"));
+        assert!(synced, "{calls:#?}");
+    }
 }
 
 #[test]
