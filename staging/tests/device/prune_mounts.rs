@@ -183,3 +183,19 @@ fn an_overlay_that_is_mounted_keeps_its_version() {
     stays_while(&device, "v1.2.0", Elsewhere::new(&script));
     assert_eq!(names(&device.store("overlays")), [""; 0]);
 }
+
+/// It has its version's name and can't be mounted.
+#[test]
+fn the_plan_of_a_version_that_runs_goes() {
+    let Some((device, _builder)) = with_versions() else {
+        return;
+    };
+    let plans = device.store("plans");
+    fs::create_dir(&plans).unwrap();
+    fs::write(plans.join("v1.1.0"), "plan").unwrap();
+    let version = device.store("deploy/v1.1.0");
+    let _runs = Elsewhere::new(&format!("mount --bind {} /mnt", version.display()));
+    device.result(&["prune"], "pruned");
+    assert_eq!(names(&plans), [""; 0]);
+    assert!(version.exists());
+}
