@@ -174,6 +174,14 @@ fn chosen(log: &Log, seed: u64, count: usize) -> Vec<State> {
     let mut states: Vec<_> = (0..count.min(all.len()))
         .map(|nth| all[(nth * all.len() + first) / count % all.len()])
         .collect();
+    // What the last step acknowledged is told by this one alone.
+    let end = State {
+        position: log.entries.len(),
+        kind: states::Kind::Prefix,
+    };
+    if !states.contains(&end) && states.pop().is_some() {
+        states.push(end);
+    }
     let mut chance = Chance::new(seed);
     // Fisher and Yates: each place gets one of those that no later place has.
     for last in (1..states.len()).rev() {

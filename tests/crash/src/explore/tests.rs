@@ -27,6 +27,20 @@ fn a_seed_gives_one_order() {
 }
 
 #[test]
+fn the_end_is_always_among_them() {
+    let log = log(200);
+    let end = State {
+        position: log.entries.len(),
+        kind: states::Kind::Prefix,
+    };
+    for seed in 0..50 {
+        let states = chosen(&log, seed, 10);
+        assert_eq!(states.len(), 10);
+        assert!(states.contains(&end), "{seed}");
+    }
+}
+
+#[test]
 fn every_batch_is_from_all_over_the_log() {
     let log = log(3000);
     let end = log.entries.len();
