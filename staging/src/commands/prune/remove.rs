@@ -187,13 +187,11 @@ fn remove(path: &Path, reserve: &Reserve) -> Result<()> {
         .map_err(|why| Failure::io(format_args!("{}: remove", path.display()), why))
 }
 
-/// The leftovers that nothing has mounted. Only of a subvolume anything can be: a
-/// plan has the name of its version, which may well run.
+/// The leftovers that nothing has mounted.
 pub(super) fn unused<'s>(survey: &'s Survey, uses: &Uses) -> Result<Vec<&'s Leftover>> {
     let mut found = Vec::new();
     for leftover in &survey.leftovers {
-        let path = &leftover.path;
-        if !op_dbus_btrfs::is_subvolume(path)? || !is_in_use(path, uses)? {
+        if !is_in_use(&leftover.path, uses)? {
             found.push(leftover);
         }
     }

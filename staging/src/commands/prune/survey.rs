@@ -258,15 +258,14 @@ impl Survey {
     }
 }
 
-/// Whether a subvolume is mounted.
+/// Whether a subvolume is mounted. Nothing else can be, whatever its name: a plan has
+/// that of its version, which may well run.
 pub(super) fn is_in_use(path: &Path, uses: &Uses) -> Result<bool> {
-    let name = path.file_name().unwrap_or_default();
-    if uses.has_name(name) {
-        return Ok(true);
-    }
-    // Whatever else has the name has no subvolume's id.
     if !op_dbus_btrfs::is_subvolume(path)? {
         return Ok(false);
+    }
+    if uses.has_name(path.file_name().unwrap_or_default()) {
+        return Ok(true);
     }
     let device = path
         .symlink_metadata()
