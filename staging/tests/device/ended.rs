@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -142,14 +142,11 @@ fn a_shutdown_tells_what_no_report_did() {
 
 /// Runs the report with another `udevadm` than the machine's.
 fn report_with_udev(device: &Device, script: &str) -> Value {
-    let bin = device.path("bin");
-    fs::create_dir_all(&bin).unwrap();
-    let program = bin.join("udevadm");
-    fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let mut command = device.command(&["--json", "boot-report", "--watchdog-wait", "60"]);
-    let output = command.env("PATH", path).output().unwrap();
+    let args = ["--json", "boot-report", "--watchdog-wait", "60"];
+    let output = device
+        .command_where("udevadm", script, &args)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).unwrap()
 }

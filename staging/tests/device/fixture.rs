@@ -110,6 +110,19 @@ impl Device {
         command
     }
 
+    /// As [`command`](Self::command), where a program of the machine is this script.
+    pub(crate) fn command_where(&self, program: &str, script: &str, args: &[&str]) -> Command {
+        let bin = self.path("bin");
+        fs::create_dir_all(&bin).unwrap();
+        let file = bin.join(program);
+        fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+        let mut command = self.command(args);
+        command.env("PATH", path);
+        command
+    }
+
     pub(crate) fn run(&self, args: &[&str]) -> Ended {
         self.command(args)
             .stdin(Stdio::null())

@@ -4,7 +4,6 @@ use std::fs;
 
 use op_dbus_bootstate::BootId;
 use op_dbus_health::verdict::Report;
-use op_dbus_loopback::sh;
 use serde_json::{Value, json};
 
 use crate::common::Ended;
@@ -46,19 +45,15 @@ fn on_trial() -> Option<Device> {
 /// it is asked: the result, and the requests.
 fn judged(device: &Device, more: &[&str]) -> (Value, String) {
     let asked = device.path("asked");
-    let bin = device.path("bin");
     let _ = fs::remove_file(&asked);
-    fs::create_dir_all(&bin).unwrap();
-    let text = format!(
-        "#!/bin/sh\nif [ \"$1\" = is-system-running ]; then cat {}; exit 1; fi\necho \"$@\" >> {}\n",
+    let script = format!(
+        "if [ \"$1\" = is-system-running ]; then cat {}; exit 1; fi\necho \"$@\" >> {}",
         device.path("state").display(),
         asked.display()
     );
-    fs::write(bin.join("systemctl"), text).unwrap();
-    sh("chmod", &["755", bin.join("systemctl").to_str().unwrap()]);
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let mut command = device.command(&["condemn", "--from-health", "--reboot", "--json"]);
-    let output = command.args(more).env("PATH", path).output().unwrap();
+    let args = ["condemn", "--from-health", "--reboot", "--json"];
+    let mut command = device.command_where("systemctl", &script, &args);
+    let output = command.args(more).output().unwrap();
     let result = serde_json::from_str(&Ended::from(output).done()).unwrap();
     (result, fs::read_to_string(asked).unwrap_or_default())
 }
